@@ -1,0 +1,111 @@
+"""The plan: what the compiler hands to the runtime, as plain data.
+
+A plan knows nothing of graphs or kernels: it is a list of native calls over numbered slots. Every number may be a ``Dim``
+(an expression over free dimensions); ``Plan.bind`` makes them ints for the sizes of one call.
+
+Kernel ABI (all generated kernels)::
+
+    void kernel(ptr bufs, ptr params, i64 begin, i64 end, ptr tls)
+
+``bufs`` is an array of pointers to element (0, ..., 0) of each buffer; ``params`` an array of i64; the call computes the work
+units [begin, end) of ``KernelCall.units``. ``tls`` points to {ptr scratch, ptr error}: 64-byte aligned scratch memory of the
+thread's own (``KernelCall.scratch`` bytes), and the call's error word (i64), which a kernel sets (to ``KernelCall.error``, by a
+plain store) when a data-dependent index lies outside its axis. Units are independent: any split over threads gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .dim import holds, resolve
+from .dtype import DType
+
+
+@dataclass(frozen=True)
+class Port:
+    """One array that goes in or out. ``role``: "input" (given at each call), "parameter" (bound, read only), "state" (bound, donated: updated in place)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    role: str = "input"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for a buffer. ``kind``: "input" | "output" | "constant" | "prepared" | "arena"; ``index`` numbers the
+    port or constant; "prepared" slots are written by the setup steps and kept; an arena slot is live from step ``first``
+    to step ``last`` (both included)."""
+
+    kind: str
+    nbytes: int
+    index: int = -1
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of a native kernel. ``slots`` and ``offsets`` (bytes) give its buffers; ``reads`` slots before it ``writes``."""
+
+    image: str
+    symbol: str
+    slots: tuple[int, ...]
+    offsets: tuple[int, ...]
+    params: tuple[int, ...]
+    units: int
+    scratch: int = 0
+    error: int = 0
+    name: str = ""
+    origin: str = ""
+    flops: int = 0
+    nbytes: int = 0
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class HostCall:
+    """A NumPy call between native segments: ``function`` names one of ``runtime.host``'s registered functions."""
+
+    function: str
+    attributes: tuple[tuple[str, object], ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class ErrorSite:
+    """What error code ``code`` means: a data-dependent index outside its axis."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled program. ``aliases`` maps output numbers to the input numbers whose memory they update."""
+
+    name: str
+    target: str
+    dims: tuple[str, ...]
+    guards: tuple[tuple[tuple, bool], ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    aliases: tuple[tuple[int, int], ...]
+    slots: tuple[Slot, ...]
+    setup: tuple[KernelCall | HostCall, ...]
+    steps: tuple[KernelCall | HostCall, ...]
+    images: Mapping[str, bytes] = field(repr=False)
+    constants: tuple = field(default=(), repr=False)  # NumPy arrays, C-contiguous
+    errors: tuple[ErrorSite, ...] = ()
+    report: Mapping = field(default_factory=dict, repr=False)  # plain data for explain(): kernels, fusions, phases
+
+    def accepts(self, values: Mapping[str, int]) -> bool:
+        """Whether this plan is right for these values of the free dimensions."""
+        return all(v >= 1 for v in values.values()) and holds(dict(self.guards), values)
+
+    def number(self, x: int, values: Mapping[str, int]) -> int:
+        return resolve(x, values)
