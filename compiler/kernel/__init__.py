@@ -1,0 +1,1 @@
+"""Kernel IR: what both backends share. A kernel is one fused loop nest described by index expressions."""
