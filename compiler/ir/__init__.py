@@ -1,0 +1,1 @@
+"""Graph IR: immutable, hash-consed tensor operations."""
