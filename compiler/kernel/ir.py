@@ -15,7 +15,8 @@ Kinds of kernels that the emitters tell apart by form:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ...runtime.dim import key
@@ -135,3 +136,21 @@ def stage_exprs(stage: Stage | Reduce | Contract | Store) -> tuple[Expr, ...]:
     if isinstance(stage, Contract):
         return (stage.a, stage.b)
     return (*stage.index, stage.expr, *(() if stage.guard is None else (stage.guard,)))
+
+
+def with_exprs(stage: Stage | Reduce | Contract | Store, new: Sequence[Expr]) -> Stage | Reduce | Contract | Store:
+    """The stage evaluating other expressions, in the order of ``stage_exprs``."""
+    if isinstance(stage, Stage):
+        return replace(stage, expr=new[0])
+    if isinstance(stage, Reduce):
+        return replace(stage, exprs=tuple(new))
+    if isinstance(stage, Contract):
+        return replace(stage, a=new[0], b=new[1])
+    n = len(stage.index)
+    return replace(stage, index=tuple(new[:n]), expr=new[n], guard=None if stage.guard is None else new[n + 1])
+
+
+def with_axes(stage: Stage | Reduce | Contract | Store, fn: Callable[[tuple[Axis, ...]], tuple[Axis, ...]]):
+    """The stage over other axes: ``fn`` maps each of its lists of axes."""
+    stage = replace(stage, axes=fn(stage.axes))
+    return replace(stage, over=fn(stage.over)) if getattr(stage, "over", ()) else stage

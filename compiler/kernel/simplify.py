@@ -263,3 +263,29 @@ def ravel(indices: Iterable[Expr], shape: tuple[int, ...]) -> Expr:
 def same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     """Equal as expressions (no guard is recorded)."""
     return key(a) == key(b)
+
+
+def again(e: Expr, children: tuple[Expr, ...]) -> Expr:
+    """``e`` over other operands, simplified: index arithmetic and conditions on indices go through the rules above."""
+    if isinstance(e, Op) and children[0].dtype is int64:
+        a = children[0]
+        b = children[1] if len(children) > 1 else a
+        if e.fn is s.add:
+            return add(a, b)
+        if e.fn is s.mul and isinstance(b, Const):
+            return mul(a, b.value)
+        if e.fn in (s.floordiv, s.mod) and isinstance(b, Const) and b.value > 0 and bounds(a) != (None, None):
+            return floordiv(a, b.value) if e.fn is s.floordiv else mod(a, b.value)
+        if e.fn is s.lt:
+            return less(a, b)
+        if e.fn is s.gt:
+            return less(b, a)
+        if e.fn is s.ge:
+            return op_not(less(a, b))
+        if e.fn is s.le:
+            return op_not(less(b, a))
+    if isinstance(e, Op) and e.fn is s.and_ and e.dtype is bool_:
+        return both(*children)
+    if isinstance(e, Where) and isinstance(children[0], Const):
+        return children[1] if children[0].value else children[2]
+    return e.with_children(children)

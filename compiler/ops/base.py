@@ -73,10 +73,11 @@ class BadSample:
 class Op:
     """Base of all ops. Subclasses are ``@dataclass(frozen=True, eq=False)``; two ops are equal when their ``key``s are."""
 
-    kind: ClassVar[str] = ""  # elementwise | movement | reduction | contraction | window | index | random | source | scatter | composite
+    kind: ClassVar[str] = ""  # "" marks an abstract class; elementwise | movement | reduction | contraction | window | index | random | source | scatter | composite
     differentiable: ClassVar[bool] = True
     no_gradient: ClassVar[str] = ""  # why an op has no vjp, where differentiable is False
     cheap: ClassVar[bool] = False  # worth recomputing in every consumer rather than storing
+    affine: ClassVar[bool] = False  # a movement that only permutes, repeats or offsets indices (a contraction can read through it)
 
     @property
     def key(self) -> tuple:
@@ -107,6 +108,16 @@ class Op:
         """The kernel expression of result element ``at``; ``args[i](index)`` is the expression of operand i's element."""
         raise NotImplementedError
 
+    def reads(self, node: Node, i: int) -> str:
+        """How a result element reads operand ``i``; fusion decides by it.
+
+        "same": the element at its own index; "view": one element at another index, each read at most about once; "expand": an element that
+        many result elements read; "reduce": many elements, each read by one result element; "many": many elements, many times each;
+        "operand": as "many", by a contraction, whose emitters want operands that are stored.
+        """
+        return {"elementwise": "same", "movement": "view", "reduction": "reduce", "random": "expand",
+                "contraction": "operand"}.get(self.kind, "many")
+
     def flops(self, node: Node) -> int:
         """Floating point operations to compute the node (0 for movement)."""
         return 0
@@ -124,6 +135,16 @@ class Op:
         return f"{self.name}({fields})"
 
     __repr__ = __str__
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """``[batch, 3]``: how error messages show sizes."""
+    return "[" + ", ".join(map(dim.text, shape)) + "]"
+
+
+def is_one(n: int) -> bool:
+    """The literal size 1 (a free dimension that happens to be 1 is not): records no guard."""
+    return type(n) is not dim.Dim and n == 1
 
 
 def _attr_key(x: Any) -> Any:

@@ -1,0 +1,369 @@
+"""Fusion: which nodes become one kernel.
+
+Nodes are visited consumers first. A node joins the group of its readers when all of them are in one group and its elements would not be
+computed more than once; else it starts a group of its own and its value is stored. There is no fusion code per op: what a node needs to know of an op
+is its ``kind`` and how it ``reads`` its operands. From these follows the *level* at which a group sees a node:
+
+* "same": at the index of the group's own iteration space; "view": at another index, each element about once;
+* "row": one value per row, where the group is a row kernel (a reduction over trailing axes whose result is spread over the row again);
+* "inner": inside a reduction's domain, each element once; "scalar": a value of size 1; "many": often (overlapping windows, broadcasts);
+  "operand": often, by a contraction, which reads only stored values (through affine movements).
+
+Movements and constants have no group: they are index arithmetic in whichever kernel reads through them. Every merge refused is
+recorded with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ...runtime.config import FUEL
+from ...runtime.dim import Dim, key, size
+from ..ir.graph import Graph, Input, Node
+
+ROW_LIMIT = 1 << 15  # elements of a row that a row kernel may pass over several times (it stays in L2)
+GROUP_LIMIT = 64  # nodes of a group; bounds the text of one kernel
+_FLOATING = ("movement", "source")
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes that one kernel computes; ``roots`` are stored. ``mode``: "map", "fold", "row", "contract" or "scatter"."""
+
+    roots: list[Node]
+    setup: bool = False
+    mode: str = "map"
+    rows: int = 0
+    members: dict[Node, str] = field(default_factory=dict)  # node -> level
+    serial: int = 0
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        return self.roots[0].shape
+
+    @property
+    def name(self) -> str:
+        """What the kernel is called in dumps: its anchor, then the ops around it."""
+        kinds = [n.op.name.lower() for n in self.members if n.op.kind not in _FLOATING]
+        heavy = [n.op.name.lower() for n in self.members if n.op.kind in ("contraction", "window", "scatter", "reduction")]
+        rest = [k for k in kinds if k not in heavy]
+        names = list(dict.fromkeys([*reversed(heavy), *reversed(rest)]))
+        return "_".join(names[:4]) or "copy"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a producer was not merged into a consumer's kernel."""
+
+    producer: Node
+    reason: str
+
+
+@dataclass
+class Partition:
+    """``groups`` in an order in which they can run; ``of`` maps every stored node to the group that stores it."""
+
+    groups: list[Group]
+    of: dict[Node, Group]
+    refusals: list[Refusal]
+
+
+def floating(n: Node) -> bool:
+    """Index arithmetic or a leaf: never stored for its own sake."""
+    return n.op.kind in _FLOATING
+
+
+def fuse(graph: Graph) -> Partition:
+    """Partitions the graph; every output node is a root."""
+    return _Fuser(graph).run()
+
+
+class _Fuser:
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.groups: list[Group] = []
+        self.levels: dict[Node, dict[Group, str]] = {}  # how each group sees each node
+        self.refusals: list[Refusal] = []
+        self.outputs = set(graph.outputs)
+        self.setup = _setup_nodes(graph)
+        self.fuel = FUEL.get()
+
+    def run(self) -> Partition:
+        order = self.graph.nodes
+        for n in reversed(order):
+            seen = self.levels.setdefault(n, {})
+            if n in self.outputs or (not floating(n) and self._place(n, seen)):
+                self._start(n)
+            elif isinstance(n.op, Input) or not n.inputs:
+                continue
+            if n not in self.outputs and floating(n):
+                for level in seen.values():
+                    if level == "operand" and n.inputs and not n.op.affine:
+                        self._refuse(n, f"{n.op.name} is not affine, so a contraction can't read through it")
+                        self._start(n)
+                        break
+            self._visit_operands(n)
+        position = {n: i for i, n in enumerate(order)}
+        self.groups.sort(key=lambda g: position[g.roots[0]])
+        self.reads = _edges(self.groups, self.levels)
+        self._merge_siblings()
+        groups = _topological(self.groups, self.reads)
+        for i, g in enumerate(groups):
+            g.serial = i
+        return Partition(groups, {r: g for g in groups for r in g.roots}, self.refusals)
+
+    def _refuse(self, n: Node, reason: str) -> None:
+        self.refusals.append(Refusal(n, reason))
+
+    def _start(self, n: Node) -> Group:
+        """A new group that stores ``n``."""
+        mode = {"reduction": "fold", "window": "fold", "contraction": "contract", "scatter": "scatter"}.get(n.op.kind, "map")
+        g = Group([n], n in self.setup, mode, 0, {n: "same"})
+        self.groups.append(g)
+        self.levels[n] = {g: "same"}
+        return g
+
+    def _visit_operands(self, n: Node) -> None:
+        """Tells the operands how the groups that hold ``n`` see them."""
+        for group, level in self.levels[n].items():
+            for i, operand in enumerate(n.inputs):
+                seen = self.levels.setdefault(operand, {})
+                new = _through(n, i, level, group)
+                old = seen.get(group)
+                seen[group] = new if old is None or old == new else "many"
+
+    def _place(self, n: Node, seen: dict[Group, str]) -> bool:
+        """Merges ``n`` into the group of its readers; True where it must start its own."""
+        if not seen:
+            return True
+        if len(seen) > 1:
+            self._refuse(n, f"{len(seen)} kernels read it")
+            return True
+        (group, level), = seen.items()
+        reason = self._reason(n, group, level)
+        if self.fuel is not None and reason is None:
+            self.fuel -= 1
+            reason = "KEROGEN_FUEL is used up" if self.fuel < 0 else None
+        if reason is not None:
+            self._refuse(n, reason)
+            return True
+        kind = n.op.kind
+        if kind in ("reduction", "window"):
+            group.mode = "row" if level == "row" or group.mode == "row" else "fold"
+        elif kind == "contraction":
+            group.mode = "contract"
+        group.members[n] = level
+        return False
+
+    def _reason(self, n: Node, group: Group, level: str) -> str | None:
+        """None where ``n`` may join ``group`` at ``level``, else why not."""
+        if (n in self.setup) != group.setup:
+            return "it depends on weights alone and is computed once"
+        if len(group.members) >= GROUP_LIMIT:
+            return f"the kernel has {GROUP_LIMIT} operations already"
+        if level in ("many", "operand"):
+            return "its elements are read many times"
+        if level == "scalar" and n.op.kind not in ("elementwise", "random"):
+            return "a single value is computed once, in a kernel of its own"
+        kind = n.op.kind
+        if kind == "scatter":
+            return "a scatter stores its own result"
+        if kind == "contraction":
+            if group.mode != "map":
+                return f"its reader is a {group.mode} kernel"
+            if level != "same" or key(n.shape) != key(group.space):
+                return "its reader does not read it at its own index"
+            return None
+        if kind in ("reduction", "window"):
+            if level == "row":
+                return None
+            if group.mode == "row" or level == "inner":
+                return "a reduction of a reduction"
+            if group.mode == "contract":
+                return "its reader is a contraction kernel"
+            if level not in ("same", "view"):
+                return "its reader does not read it at its own index"
+            return self._row_reason(n, group)
+        return None
+
+    def _row_reason(self, n: Node, group: Group) -> str | None:
+        return None if group.mode in ("map", "fold") else f"its reader is a {group.mode} kernel"
+
+    def _merge_siblings(self) -> None:
+        """Joins map kernels over one iteration space where one reads what the other stores at the same index (optimizer updates)."""
+        for g in list(self.groups):
+            if g.mode != "map":
+                continue
+            changed = True
+            while changed:
+                changed = False
+                for h in sorted(self.reads[g], key=self.groups.index):
+                    if h.mode == "map" and h.setup == g.setup and self._joinable(h, g):
+                        self._join(h, g)
+                        changed = True
+                        break
+
+    def _joinable(self, h: Group, g: Group) -> bool:
+        """h's roots are read by g at the same index, over the same space, and nothing between them needs h stored first."""
+        if key(h.space) != key(g.space) or len(h.members) + len(g.members) > GROUP_LIMIT:
+            return False
+        if not any(self.levels[r].get(g) == "same" for r in h.roots):
+            return False
+        if any(self.levels[r].get(g) not in ("same", None) for r in h.roots):
+            return False
+        return not self._depends_through_others(g, h)
+
+    def _depends_through_others(self, g: Group, h: Group) -> bool:
+        """Whether g depends on h through a third group (joining them would make a cycle)."""
+        stack = [x for x in self.reads[g] if x is not h]
+        seen: set[Group] = set()
+        while stack:
+            x = stack.pop()
+            if x is h:
+                return True
+            if x not in seen:
+                seen.add(x)
+                stack.extend(self.reads[x])
+        return False
+
+    def _join(self, h: Group, g: Group) -> None:
+        g.roots = h.roots + g.roots
+        g.members = {**h.members, **g.members}
+        self.groups.remove(h)
+        self.reads[g] = (self.reads[g] | self.reads.pop(h)) - {g, h}
+        for reads in self.reads.values():
+            if h in reads:
+                reads.discard(h)
+                reads.add(g)
+        for seen in self.levels.values():
+            if h in seen:
+                level = seen.pop(h)
+                seen[g] = level if seen.get(g, level) == level else "many"
+
+
+def _through(n: Node, i: int, level: str, group: Group) -> str:
+    """The level at which ``group`` sees operand i of ``n``, which it sees at ``level``."""
+    reads = n.op.reads(n, i)
+    operand = n.inputs[i]
+    if level in ("many", "operand") or reads in ("many", "operand"):
+        return "operand" if "operand" in (level, reads) else "many"
+    if reads == "same":
+        return level
+    if level == "scalar":
+        return "scalar" if reads != "reduce" else "many"
+    if reads == "view":
+        if level == "row":
+            return "row" if _row_shape(operand, group) else "many"
+        return "inner" if level == "inner" else "view"
+    if reads == "expand":
+        if level == "same" and _spreads_over_rows(n, operand, group):
+            return "row"
+        size = operand.type.size
+        return "scalar" if type(size) is not Dim and size == 1 else "many"
+    # reads == "reduce"
+    if level == "row":
+        return "same" if key(operand.shape) == key(group.space) else "many"
+    return "inner"
+
+
+def _row_shape(operand: Node, group: Group) -> bool:
+    """Whether ``operand`` has one value per row: the row axes' sizes, any sizes of 1."""
+    rows = [n for n in group.space[: group.rows] if not _one(n)]
+    return key(tuple(n for n in operand.shape if not _one(n))) == key(tuple(rows))
+
+
+def _one(n: int) -> bool:
+    return type(n) is not Dim and n == 1
+
+
+def _spreads_over_rows(n: Node, operand: Node, group: Group) -> bool:
+    """Whether broadcast ``n`` spreads one value per row of the group's space over the row; sets the group's rows at first."""
+    if group.mode not in ("map", "row", "fold") or key(n.shape) != key(group.space):
+        return False
+    if not _reduces_trailing(operand):
+        return False
+    shape = operand.shape
+    if len(shape) != len(group.space):
+        return False
+    rows = len(shape)
+    while rows and _one(shape[rows - 1]):
+        rows -= 1
+    if rows == len(shape) or key(shape[:rows]) != key(group.space[:rows]):
+        return False
+    length = size(group.space[rows:])
+    if type(length) is Dim or length > ROW_LIMIT or length < 2:
+        return False
+    if group.mode == "fold" or (group.mode == "row" and group.rows != rows):
+        return False
+    if group.mode == "map":
+        group.mode, group.rows = "row", rows
+    return True
+
+
+def _reduces_trailing(n: Node) -> bool:
+    """Whether ``n`` comes, through one-value-per-row arithmetic, from a reduction over trailing axes."""
+    seen: set[Node] = set()
+    stack = [n]
+    while stack:
+        x = stack.pop()
+        if x in seen or len(seen) > 16:
+            continue
+        seen.add(x)
+        if x.op.kind == "reduction":
+            rank = x.inputs[0].rank
+            return tuple(x.op.axes) == tuple(range(rank - len(x.op.axes), rank))
+        if x.op.kind in ("elementwise", "movement"):
+            stack.extend(i for i in x.inputs if i.type.size is x.type.size or key(i.type.size) == key(x.type.size))
+    return False
+
+
+def _setup_nodes(graph: Graph) -> set[Node]:
+    """Nodes that depend on weights (role "parameter") and constants alone, at least one weight: computed once per weight version."""
+    fixed: dict[Node, bool] = {}
+    weights: dict[Node, bool] = {}
+    for n in graph.nodes:
+        if isinstance(n.op, Input):
+            fixed[n] = weights[n] = n.op.role == "parameter"
+        else:
+            fixed[n] = all(fixed[i] for i in n.inputs)
+            weights[n] = any(weights[i] for i in n.inputs)
+    outputs = set(graph.outputs)
+    return {n for n in graph.nodes if fixed[n] and weights[n] and n not in outputs and not isinstance(n.op, Input)}
+
+
+def _edges(groups: list[Group], levels: dict[Node, dict[Group, str]]) -> dict[Group, set[Group]]:
+    stored = {r: g for g in groups for r in g.roots}
+    reads: dict[Group, set[Group]] = {g: set() for g in groups}
+    for n, seen in levels.items():
+        owner = stored.get(n)
+        if owner is not None:
+            for g in seen:
+                if g is not owner and g in reads:
+                    reads[g].add(owner)
+    return reads
+
+
+def _topological(groups: list[Group], reads: dict[Group, set[Group]]) -> list[Group]:
+    position = {g: i for i, g in enumerate(groups)}
+    out: list[Group] = []
+    done: set[Group] = set()
+    for start in groups:
+        stack: list[tuple[Group, bool]] = [(start, False)]
+        while stack:
+            g, ready = stack.pop()
+            if ready:
+                if g not in done:
+                    done.add(g)
+                    out.append(g)
+            elif g not in done:
+                stack.append((g, True))
+                stack.extend((x, False) for x in sorted(reads[g], key=position.__getitem__, reverse=True) if x not in done)
+    return out
+
+
+def unfused(partition: Partition) -> Iterable[str]:
+    """One line per refused merge."""
+    for r in partition.refusals:
+        where = f" ({', '.join(r.producer.origins)})" if r.producer.origins else ""
+        yield f"{r.producer.op.name}{where}: {r.reason}"

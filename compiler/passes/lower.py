@@ -1,0 +1,207 @@
+"""Lowering: a fused group becomes one kernel.
+
+Each root's value at the kernel's index is asked of its op, which asks its operands in turn, until stored values are reached: fusing is
+substitution. Then: conditions of padding move into the loads they protect; every Fold becomes a stage; axes that no stage's result depends on become
+the stores' own (row kernels); neighbouring axes that every access steps through as one are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ...runtime.dim import Dim
+from ..ir.graph import Input, Node
+from ..kernel import simplify
+from ..kernel.expr import Axis, Const, Expr, Fold, Load, Ref, Where, axes_of, post_order
+from ..kernel.ir import Buffer, Contract, Kernel, Reduce, Store, stage_exprs, with_exprs
+from ..kernel.monoid import Dot
+from ..ops.base import LowerContext
+from .collapse import collapse
+from .fuse import Group
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A kernel, and the node behind each of its buffers (reads, then writes). ``errors`` are the messages of its error sites, code 1 first."""
+
+    kernel: Kernel
+    nodes: tuple[Node, ...]
+    errors: tuple[str, ...]
+
+
+def lower_group(group: Group, stored: Callable[[Node], bool]) -> Lowered:
+    """The kernel of ``group``; ``stored(node)`` says which nodes have memory of their own."""
+    return _Lowering(group, stored).run()
+
+
+class _Lowering:
+    def __init__(self, group: Group, stored: Callable[[Node], bool]):
+        self.group, self.stored = group, stored
+        self.ctx = LowerContext()
+        self.memo: dict[tuple, Expr] = {}
+        self.reads: dict[Node, str] = {}
+
+    def run(self) -> Lowered:
+        group = self.group
+        outputs = [Buffer(f"out{i}", r.shape, r.dtype) for i, r in enumerate(group.roots)]
+        root = group.roots[0]
+        if root.op.kind == "scatter":
+            args = [self._reader(i) for i in root.inputs]
+            axes, stages = root.op.lower_stages(root, args, outputs[0], self.ctx)
+            stages = [with_exprs(s, guard_loads(list(stage_exprs(s)))) for s in stages]
+        else:
+            axes = self.ctx.axes(group.space, "i")
+            values = guard_loads([self._root(r, axes) for r in group.roots])
+            stages, axes = _extract(list(values), axes, outputs)
+        kernel = Kernel(group.name, (), len(outputs), axes, tuple(stages))
+        return self._finish(kernel, outputs)
+
+    def _root(self, r: Node, at: tuple[Expr, ...]) -> Expr:
+        if isinstance(r.op, Input):
+            return self._load(r, at)
+        return r.op.lower(r, [self._reader(i) for i in r.inputs], at, self.ctx)
+
+    def _reader(self, n: Node) -> Callable[[tuple[Expr, ...]], Expr]:
+        return lambda at: self._value(n, tuple(at))
+
+    def _value(self, n: Node, at: tuple[Expr, ...]) -> Expr:
+        k = (n, tuple([id(e) for e in at]))
+        found = self.memo.get(k)
+        if found is None:
+            if self.stored(n) and n not in self.group.members:
+                found = self._load(n, at)
+            else:
+                view = self._viewed(n)
+                found = self._load(view, at, n.shape) if view is not None else n.op.lower(
+                    n, [self._reader(i) for i in n.inputs], at, self.ctx)
+            self.memo[k] = found
+            self.memo[("keep", *k)] = at  # type: ignore[assignment]  # the ids in the key stay alive
+        return found
+
+    def _viewed(self, n: Node) -> Node | None:
+        """The stored node whose memory, read in another shape, is ``n`` (a reshape needs no index arithmetic then)."""
+        while n.op.kind == "movement" and getattr(n.op, "reinterprets", False):
+            n = n.inputs[0]
+            if self.stored(n) and n not in self.group.members:
+                return n
+        return None
+
+    def _load(self, n: Node, at: tuple[Expr, ...], shape: tuple[int, ...] | None = None) -> Expr:
+        name = self.reads.setdefault(n, f"in{len(self.reads)}")
+        return Load(Buffer(name, n.shape if shape is None else shape, n.dtype), at)
+
+    def _finish(self, kernel: Kernel, outputs: list[Buffer]) -> Lowered:
+        """Collapses axes and numbers the buffers that are still read, in the order of the text. A buffer read in two shapes keeps one name."""
+        kernel = collapse(kernel)
+        by_name = {name: n for n, name in self.reads.items()}
+        seen: dict[tuple, Buffer] = {}
+        nodes: list[Node] = []
+        for stage in kernel.stages:
+            for e in post_order(stage_exprs(stage)):
+                if isinstance(e, Load) and e.buffer.key not in seen:
+                    seen[e.buffer.key] = e.buffer
+        renamed: dict[tuple, Buffer] = {}
+        for i, (k, b) in enumerate(seen.items()):
+            renamed[k] = replace(b, name=f"in{i}")
+            nodes.append(by_name[b.name])
+        stages = tuple(_rename(s, renamed) for s in kernel.stages)
+        written = tuple({s.buffer.name: s.buffer for s in stages if isinstance(s, Store)}.values())
+        nodes.extend(self.group.roots[int(b.name[3:])] for b in written)
+        kernel = replace(kernel, buffers=(*renamed.values(), *written), outputs=len(written), stages=stages)
+        return Lowered(kernel, tuple(nodes), tuple(self.ctx.errors))
+
+
+def _rename(stage, renamed: dict[tuple, Buffer]):
+    def fix(roots: list[Expr]) -> list[Expr]:
+        mapping: dict[int, Expr] = {}
+        for e in post_order(roots):
+            children = tuple([mapping[id(c)] for c in e.children])
+            if isinstance(e, Load):
+                n = len(e.index)
+                mapping[id(e)] = Load(renamed[e.buffer.key], children[:n], *children[n:])
+            else:
+                mapping[id(e)] = e if all(a is b for a, b in zip(children, e.children)) else e.with_children(children)
+        return [mapping[id(r)] for r in roots]
+
+    return with_exprs(stage, fix(list(stage_exprs(stage))))
+
+
+def guard_loads(roots: list[Expr]) -> list[Expr]:
+    """Moves index conditions into loads: ``where(c, f(load), other)`` reads nothing where c is false.
+
+    Only conditions made of indices count (padding, interior dilation); a condition on data selects between values that both exist.
+    """
+    data: dict[int, bool] = {}
+    memo: dict[int, Expr] = {}
+    for e in post_order(roots):
+        children = tuple([memo[id(c)] for c in e.children])
+        data[id(e)] = isinstance(e, (Load, Fold, Ref)) or any(data[id(c)] for c in e.children)
+        same = e if all(a is b for a, b in zip(children, e.children)) else e.with_children(children)
+        if isinstance(e, Where) and not data[id(e.children[0])]:
+            cond, a, b = same.children
+            a = _guarded(a, cond)
+            if isinstance(b, Load) or not isinstance(b, Const):
+                b = _guarded(b, simplify.op_not(cond))
+            if isinstance(a, Load) and a.guard is cond and isinstance(b, Const):
+                same = Load(a.buffer, a.index, cond, b)
+            else:
+                same = Where(cond, a, b)
+        memo[id(e)] = same
+    return [memo[id(r)] for r in roots]
+
+
+def _guarded(root: Expr, cond: Expr) -> Expr:
+    """``root`` with every load under it guarded by ``cond`` too."""
+    memo: dict[int, Expr] = {}
+    for e in post_order([root]):
+        children = tuple([memo[id(c)] for c in e.children])
+        if isinstance(e, Load):
+            n = len(e.index)
+            other = children[n + 1] if e.guard is not None else Const(0, e.dtype)
+            guard = cond if e.guard is None else simplify.both(children[n], cond)
+            memo[id(e)] = Load(e.buffer, children[:n], guard, other)
+        else:
+            memo[id(e)] = e if all(a is b for a, b in zip(children, e.children)) else e.with_children(children)
+    return memo[id(root)]
+
+
+def _extract(values: list[Expr], axes: tuple[Axis, ...], outputs: list[Buffer]) -> tuple[list, tuple[Axis, ...]]:
+    """Folds become stages; returns the stages (stores last) and the grid axes."""
+    folds = [e for e in post_order(values) if isinstance(e, Fold)]
+    grid = axes
+    if folds:
+        used = set().union(*[axes_of(f) for f in folds])
+        inner = [a for a in axes if a not in used]
+        leading = tuple(a for a in axes if a in used)
+        if inner and leading == axes[: len(leading)] and not any(isinstance(f.monoid, Dot) for f in folds) and _long(inner):
+            grid = leading
+    own = axes[len(grid):]
+    stages: list = []
+    memo: dict[int, Expr] = {}
+    names: dict[tuple, str] = {}
+    for e in post_order(values):
+        children = tuple([memo[id(c)] for c in e.children])
+        if isinstance(e, Fold):
+            over, exprs = e.over, children[len(e.over):]
+            k = (e.monoid, over, exprs)
+            if k not in names:
+                names[k] = f"s{len(names)}"
+                if isinstance(e.monoid, Dot):
+                    stages.append(Contract(names[k], (), over, exprs[0], exprs[1], e.monoid.acc))
+                else:
+                    stages.append(Reduce(names[k], (), over, e.monoid, exprs))
+            ref: Expr = Ref(names[k], (), e.monoid.dtypes(exprs)[e.item], e.item)
+            memo[id(e)] = ref
+        else:
+            memo[id(e)] = e if all(a is b for a, b in zip(children, e.children)) else e.with_children(children)
+    for value, out in zip(values, outputs):
+        stages.append(Store(out, own, axes, memo[id(value)]))
+    return stages, grid
+
+
+def _long(inner: list[Axis]) -> bool:
+    """Whether the row has more than one element (else there is nothing to share)."""
+    return any(type(a.extent) is Dim or a.extent > 1 for a in inner)
+
+

@@ -1,0 +1,126 @@
+"""Storage: how values lie in memory. Here the second operand of a contraction is packed into panels where that pays.
+
+Packing is an ordinary kernel (a guarded copy), so fusion, dumps and the interpreter need to know nothing of it: a
+weight's packing is a setup call, run once per weight version; an activation's runs in every call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...runtime.dim import key
+from ..kernel import simplify
+from ..kernel.expr import Axis, Const, Expr, Load, index, loads_of
+from ..kernel.ir import Buffer, Contract, Kernel, Store, stage_exprs
+from ..schedule.contraction import ContractForm, GemmSchedule, choose_gemm, match_contraction, natural, packed_buffer, panels
+from ..target import Target
+from .program import Call, Program, Value
+
+
+def assign_storage(program: Program, target: Target) -> None:
+    """Recognises contractions, chooses their schedules, and packs operands; one packed copy serves all calls that want it."""
+    setup_values = {v for c in program.setup for v in c.writes}
+    fixed = {v for v, role in zip(program.inputs, program.roles) if role == "parameter"} | setup_values | {v for v, _ in program.constants}
+    packed: dict[tuple, Value] = {}
+    program.setup = _rewritten(program.setup, program, target, fixed, packed, True)
+    program.calls = _rewritten(program.calls, program, target, fixed, packed, False)
+
+
+def _rewritten(calls: list[Call], program: Program, target: Target, fixed: set[Value], packed: dict, in_setup: bool) -> list[Call]:
+    out: list[Call] = []
+    for call in calls:
+        form = match_contraction(call.kernel)
+        if form is None:
+            out.append(call)
+            continue
+        schedule = choose_gemm(form, target)
+        if natural(form, schedule):
+            out.append(replace(call, form=form, schedule=schedule))
+            continue
+        names = [b.name for b in call.kernel.buffers]
+        source = call.values[names.index(form.b.buffer.name)]
+        k = (source, _layout_key(form, schedule))
+        if k not in packed:
+            packing, value = _packing(form, schedule, source, call)
+            packed[k] = value
+            if source in fixed:
+                fixed.add(value)
+                program.setup.append(packing) if not in_setup else out.append(packing)
+            else:
+                out.append(packing)
+        out.append(_use_packed(call, form, schedule, packed[k]))
+    return out
+
+
+def _layout_key(form: ContractForm, schedule: GemmSchedule) -> tuple:
+    """Two calls with equal keys read the same packed copy."""
+    steps = tuple((key(x.extent), key(form.b_access.coefficients.get(x, 0))) for x in (*form.outer, form.n, *form.k))
+    return (key(form.b.buffer.shape), steps, key(form.b_access.constant), schedule.columns)
+
+
+def _batch(form: ContractForm) -> tuple[Axis, ...]:
+    return tuple(x for x in form.outer if x in form.b_access.coefficients)
+
+
+def _packing(form: ContractForm, schedule: GemmSchedule, source: Value, call: Call) -> tuple[Call, Value]:
+    """The kernel that fills the panels: out[batch, panel, k, lane] = b[..., panel * columns + lane] where that is < N, else 0."""
+    columns = schedule.columns
+    batch = tuple(Axis(f"i{i}", x.extent) for i, x in enumerate(_batch(form)))
+    panel = Axis(f"i{len(batch)}", panels(form, schedule))
+    depth = tuple(Axis(f"i{len(batch) + 1 + i}", x.extent) for i, x in enumerate(form.k))
+    lane = Axis(f"i{len(batch) + 1 + len(depth)}", columns)
+    column = simplify.add(simplify.mul(panel, columns), lane)
+    address: Expr = index(form.b_access.constant)
+    for old, new in ((*zip(_batch(form), batch), *zip(form.k, depth), (form.n, column))):
+        step = form.b_access.coefficients.get(old, 0)
+        address = simplify.add(address, simplify.mul(new, step))
+    read = Buffer("in0", form.b.buffer.shape, form.b.dtype)
+    write = packed_buffer(form, schedule, "out0")
+    inside = simplify.less(column, index(form.n.extent))
+    value: Expr
+    if isinstance(inside, Const) and inside.value:
+        value = Load(read, (address,))
+    else:
+        value = Load(read, (address,), inside, Const(0, form.b.dtype))
+    axes = (*batch, panel, *depth, lane)
+    at = simplify.ravel(axes, tuple(x.extent for x in axes))
+    kernel = Kernel("pack", (read, write), 1, axes, (Store(write, (), (at,), value),))
+    result = Value(write.shape, write.dtype)
+    return Call(kernel, (source, result), (), call.origins), result
+
+
+def _use_packed(call: Call, form: ContractForm, schedule: GemmSchedule, value: Value) -> Call:
+    """The call with b read from the panels; the kernel's meaning stays complete (the interpreter can run it)."""
+    columns = schedule.columns
+    name = form.b.buffer.name
+    buffer = packed_buffer(form, schedule, name + "p")
+    batch = _batch(form)
+    k = simplify.ravel(form.k, tuple(x.extent for x in form.k))
+    at: Expr = index(0)
+    for x in batch:
+        at = simplify.add(simplify.mul(at, x.extent), x)
+    at = simplify.add(simplify.mul(at, panels(form, schedule)), simplify.floordiv(form.n, columns))
+    at = simplify.add(simplify.mul(at, form.depth), k)
+    at = simplify.add(simplify.mul(at, columns), simplify.mod(form.n, columns))
+    load = Load(buffer, (at,))
+    swapped = form.b is form.contract.a
+    contract = replace(form.contract, **({"a": load} if swapped else {"b": load}))
+    stages = tuple(contract if isinstance(s, Contract) else s for s in call.kernel.stages)
+    still_read = any(_reads(s, name) for s in stages)
+    buffers, values = [], []
+    for b, v in zip(call.kernel.buffers, call.values):
+        if b.name == name and b.key == form.b.buffer.key:
+            buffers.append(buffer)
+            values.append(value)
+            if still_read:
+                buffers.append(b)
+                values.append(v)
+        else:
+            buffers.append(b)
+            values.append(v)
+    kernel = replace(call.kernel, buffers=tuple(buffers), stages=stages)
+    return replace(call, kernel=kernel, values=tuple(values), form=replace(form, contract=contract, b=load, packed=True), schedule=schedule)
+
+
+def _reads(stage, name: str) -> bool:
+    return any(x.buffer.name == name for x in loads_of(stage_exprs(stage)))
