@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ...runtime.errors import ArgumentError
+from .naming import auto_name
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
-
-
-def snake_case(name: str) -> str:
-    """``MeanSquaredError`` as ``mean_squared_error``: Keras' rule for automatic names and for groups in weight files."""
-    name = re.sub(r"\W+", "", name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def squeeze_or_expand_to_same_rank(a: Any, b: Any) -> tuple[Any, Any]:
@@ -89,7 +82,7 @@ class Loss:
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
         if reduction not in REDUCTIONS:
             raise ArgumentError(f"{type(self).__name__}: reduction is one of {REDUCTIONS}, not {reduction!r}")
-        self.name = name or snake_case(type(self).__name__)
+        self.name = name or auto_name(type(self).__name__)
         self.reduction = reduction
         self._dtype = getattr(dtype, "compute_dtype", dtype)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...runtime.errors import ArgumentError, ShapeError, StateError
 from . import initializers
-from .loss import snake_case
+from .naming import auto_name
 from .schedules import LearningRateSchedule
 from .variable import Variable
 
@@ -41,7 +41,7 @@ class Optimizer:
             raise ArgumentError(f"{own}: ema_momentum must lie in [0, 1], got {ema_momentum}")
         if use_ema and ema_overwrite_frequency is not None and (not isinstance(ema_overwrite_frequency, int) or ema_overwrite_frequency < 1):
             raise ArgumentError(f"{own}: ema_overwrite_frequency must be an int >= 1 or None, got {ema_overwrite_frequency!r}")
-        self.name = name or snake_case(own)
+        self.name = name or auto_name(own)
         self.weight_decay, self.clipnorm, self.clipvalue, self.global_clipnorm = weight_decay, clipnorm, clipvalue, global_clipnorm
         self.use_ema, self.ema_momentum, self.ema_overwrite_frequency = use_ema, ema_momentum, ema_overwrite_frequency
         self.loss_scale_factor, self.gradient_accumulation_steps = loss_scale_factor, gradient_accumulation_steps
