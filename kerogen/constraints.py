@@ -1,0 +1,3 @@
+"""Keras' constraints on weights."""
+
+from .frontends.keras.constraints import *  # the names are in __all__ there

@@ -1,0 +1,3 @@
+"""Keras' initializers."""
+
+from .frontends.keras.initializers import *  # the names are in __all__ there

@@ -1,0 +1,3 @@
+"""Keras' layers."""
+
+from .frontends.keras.layers import *  # the names are in __all__ there

@@ -1,0 +1,3 @@
+"""Keras' metrics."""
+
+from .frontends.keras.metrics import *  # the names are in __all__ there

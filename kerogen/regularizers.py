@@ -1,0 +1,3 @@
+"""Keras' regularizers."""
+
+from .frontends.keras.regularizers import *  # the names are in __all__ there
