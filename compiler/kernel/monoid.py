@@ -193,11 +193,12 @@ class ArgMin(_Arg):
 
 @dataclass(frozen=True)
 class Dot(Monoid):
-    """Sum of products of two operands: a contraction. ``acc`` is the accumulator's type (float32 for 16-bit floats)."""
+    """Sum of products of two operands: a contraction. ``acc`` is the accumulator's type (float32 for 16-bit floats), ``precision`` the op's."""
 
     name = "dot"
     arity = 2
     acc: DType = float32
+    precision: str = "highest"
 
     def dtypes(self, exprs):
         return (self.acc,)
@@ -225,9 +226,9 @@ class Dot(Monoid):
 SUM, PROD, MAX, MIN, ARGMAX, ARGMIN = Sum(), Prod(), Max(), Min(), ArgMax(), ArgMin()
 
 
-def dot(dtype: DType) -> Dot:
+def dot(dtype: DType, precision: str = "highest") -> Dot:
     """The contraction monoid for operands of ``dtype``: accumulates 16-bit floats in float32, small integers in int32."""
     if dtype.is_float:
-        return Dot(float64 if dtype is float64 else float32)
+        return Dot(float64 if dtype is float64 else float32, precision)
     from ...runtime.dtype import int32
-    return Dot(int32 if dtype.itemsize <= 2 else dtype)
+    return Dot(int32 if dtype.itemsize <= 2 else dtype, precision)

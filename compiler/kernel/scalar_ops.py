@@ -79,9 +79,7 @@ _erf_f64 = np.frompyfunc(_erf, 1, 1)
 
 def _np_erf(x):
     x = np.asarray(x)
-    return _erf_f64(x.astype(np.float64)).astype(np.float64).astype(x.dtype)
-
-
+    return np.asarray(_erf_f64(x.astype(np.float64)), np.float64).astype(x.dtype)
 
 
 def _mulhi_u32(a, b):

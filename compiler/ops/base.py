@@ -77,6 +77,8 @@ class Op:
     differentiable: ClassVar[bool] = True
     no_gradient: ClassVar[str] = ""  # why an op has no vjp, where differentiable is False
     cheap: ClassVar[bool] = False  # worth recomputing in every consumer rather than storing
+    permutes: ClassVar[bool] = False  # a movement that only reorders axes
+    reinterprets: ClassVar[bool] = False  # the operand's memory read in another shape
     affine: ClassVar[bool] = False  # a movement that only permutes, repeats or offsets indices (a contraction can read through it)
 
     @property

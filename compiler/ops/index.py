@@ -1,0 +1,280 @@
+"""Data-dependent positions: gather and scatter along an axis; and the index number itself.
+
+An index outside its axis is the user's error: kernels clamp it and set the call's error word, ``eval`` raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...runtime.dim import text
+from ...runtime.dtype import DType, as_dtype, bool_, float32, int32, int64
+from ...runtime.errors import DTypeError, IndexRangeError, ShapeError
+from ..ir.graph import Node
+from ..ir.types import TensorType
+from ..kernel.expr import Axis, Cast, Check, Expr
+from ..kernel.ir import Buffer, Store
+from ..kernel.monoid import SUM
+from . import functional as f
+from .base import BadSample, IndexFn, LowerContext, Op, Sample, shape_text
+
+Cotangents = tuple[Node | None, ...]
+
+
+def _check_range(name: str, indices: np.ndarray, size: int) -> None:
+    if indices.size and (indices.min() < 0 or indices.max() >= size):
+        bad = indices[(indices < 0) | (indices >= size)].flat[0]
+        raise IndexRangeError(f"{name}: index {bad} is outside [0, {size})")
+
+
+def _checked(e: Expr, size: int, op: Op, ctx: LowerContext) -> Expr:
+    e = e if e.dtype is int64 else Cast(e, int64)
+    return Check(e, size, ctx.error(f"{op.name}: an index is outside [0, {text(size)})"))
+
+
+def _needs_integers(op: Op, indices: TensorType) -> None:
+    if not indices.dtype.is_int:
+        raise DTypeError(f"{op.name} needs integer indices, got {indices}")
+
+
+@dataclass(frozen=True, eq=False)
+class Iota(Op):
+    """The index along ``axis``, as numbers of ``dtype``, in every element of ``shape``."""
+
+    shape: tuple[int, ...]
+    axis: int
+    dtype: DType
+
+    kind = "source"
+    cheap = True
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if not 0 <= self.axis < len(self.shape):
+            raise ShapeError(f"Iota: there is no axis {self.axis} in {shape_text(self.shape)}")
+        if self.dtype is bool_:
+            raise DTypeError("Iota counts in numbers, not bool")
+        return TensorType(self.shape, self.dtype)
+
+    def eval(self, *arrays: np.ndarray) -> np.ndarray:
+        n = int(self.shape[self.axis])
+        line = np.arange(n).astype(self.dtype.np).reshape([n if i == self.axis else 1 for i in range(len(self.shape))])
+        return np.broadcast_to(line, tuple(map(int, self.shape)))
+
+    def vjp(self, node: Node, ct: Node) -> Cotangents:
+        return ()
+
+    def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
+        return at[self.axis] if self.dtype is int64 else Cast(at[self.axis], self.dtype)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> list[Sample]:
+        return [Sample(cls((3, 5), 1, int32), (), tags=("odd",)), Sample(cls((0, 3), 1, int64), (), tags=("size0",)), Sample(cls((1,), 0, float32), (), tags=("size1",)),
+                Sample(cls((2, 1, 7), 2, as_dtype("uint8")), (), tags=("broadcast",)), Sample(cls((9, 2), 0, as_dtype("float16")), ())]
+
+    @classmethod
+    def bad_samples(cls) -> list[BadSample]:
+        return [BadSample(cls((3,), 1, int32), (), ShapeError, "no axis 1"), BadSample(cls((3,), 0, bool_), (), DTypeError, "not bool")]
+
+
+@dataclass(frozen=True, eq=False)
+class Take(Op):
+    """Slices of ``x`` along ``axis`` at ``indices``: the result's shape has the indices' shape in the axis' place."""
+
+    axis: int
+
+    kind = "index"
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x, indices = types
+        _needs_integers(self, indices)
+        if not 0 <= self.axis < x.rank:
+            raise ShapeError(f"Take: there is no axis {self.axis} in {x}")
+        return x.with_shape(x.shape[: self.axis] + indices.shape + x.shape[self.axis + 1:])
+
+    def eval(self, *arrays: np.ndarray) -> np.ndarray:
+        x, indices = arrays
+        _check_range("Take", indices, x.shape[self.axis])
+        return np.take(x, indices, self.axis)
+
+    def vjp(self, node: Node, ct: Node) -> Cotangents:
+        x, indices = node.inputs
+        return f.node(ScatterAdd(self.axis), f.zeros_like(x), indices, ct), None
+
+    def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
+        x, indices = node.inputs
+        end = self.axis + indices.rank
+        i = _checked(args[1](at[self.axis:end]), x.shape[self.axis], self, ctx)
+        return args[0]((*at[: self.axis], i, *at[end:]))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> list[Sample]:
+        return [Sample(cls(axis), (rng.standard_normal(x).astype(np.float32), rng.integers(0, max(x[axis], 1), shape).astype(dtype)), tags=(tag,))
+                for axis, x, shape, dtype, tag in [(0, (5, 3), (7,), np.int32, "odd"), (1, (2, 5, 3), (3, 2), np.int64, "odd"), (0, (3, 2), (0,), np.int32, "size0"),
+                                                   (0, (0, 2), (0, 3), np.int32, "size0"), (0, (1,), (), np.int64, "size1"), (2, (2, 1, 4), (5, 1), np.uint8, "broadcast")]]
+
+    @classmethod
+    def bad_samples(cls) -> list[BadSample]:
+        x = TensorType((5, 3), float32)
+        return [BadSample(cls(0), (x, x), DTypeError, r"integer indices, got float32\[5, 3\]"), BadSample(cls(2), (x, TensorType((2,), int32)), ShapeError, "no axis 2")]
+
+
+@dataclass(frozen=True, eq=False)
+class ScatterAdd(Op):
+    """``x`` with ``updates`` (of the type that ``Take(axis)`` of x at ``indices`` has) added where the indices point, in their order."""
+
+    axis: int
+
+    kind = "scatter"
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x, indices, updates = types
+        _needs_integers(self, indices)
+        if x.dtype is bool_:
+            raise DTypeError(f"ScatterAdd needs numbers, got {x}")
+        if not 0 <= self.axis < x.rank:
+            raise ShapeError(f"ScatterAdd: there is no axis {self.axis} in {x}")
+        expected = x.with_shape(x.shape[: self.axis] + indices.shape + x.shape[self.axis + 1:])
+        if not updates.same(expected):
+            raise ShapeError(f"ScatterAdd: updates for {x} at {shape_text(indices.shape)} indices along axis {self.axis} have type {expected}, got {updates}")
+        return x
+
+    def eval(self, *arrays: np.ndarray) -> np.ndarray:
+        x, indices, updates = arrays
+        _check_range("ScatterAdd", indices, x.shape[self.axis])
+        out = np.moveaxis(x.astype(np.float64 if as_dtype(x.dtype).is_float else x.dtype), self.axis, 0).copy()
+        rest = updates.reshape(x.shape[: self.axis] + (indices.size,) + x.shape[self.axis + 1:])
+        for i, u in zip(indices.reshape(-1), np.moveaxis(rest, self.axis, 0)):
+            out[i] += u
+        return np.moveaxis(out, 0, self.axis).astype(x.dtype)
+
+    def vjp(self, node: Node, ct: Node) -> Cotangents:
+        return ct, None, f.node(Take(self.axis), ct, node.inputs[1])
+
+    def lower_stages(self, node: Node, args: Sequence[IndexFn], out: Buffer, ctx: LowerContext) -> tuple[tuple[Axis, ...], list[Store]]:
+        """(grid axes, stages): ``x`` is stored, then the updates are added one index after the other. Grid points share no element:
+        they number the axes not scattered over."""
+        x, indices = node.inputs[0].type, node.inputs[1].type
+        grid = ctx.axes(x.shape[: self.axis] + x.shape[self.axis + 1:], "i")
+        before, after = grid[: self.axis], grid[self.axis:]
+        (row,) = ctx.axes([x.shape[self.axis]], "i")
+        over = ctx.axes(indices.shape, "u")
+        i = _checked(args[1](over), x.shape[self.axis], self, ctx)
+        return grid, [Store(out, (row,), (*before, row, *after), args[0]((*before, row, *after))),
+                      Store(out, (), (*before, i, *after), args[2]((*before, *over, *after)), over=over, combine=SUM)]
+
+    def flops(self, node: Node) -> int:
+        return node.inputs[2].type.size if node.dtype.is_float else 0
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> list[Sample]:
+        out = []
+        for axis, x, shape, dtype, tag in [(0, (5, 3), (9,), np.int32, "odd"), (1, (2, 5, 3), (3, 2), np.int64, "odd"), (0, (3, 2), (0,), np.int32, "size0"),
+                                           (0, (1,), (), np.int64, "size1"), (2, (2, 1, 4), (5, 1), np.uint8, "broadcast"), (0, (4,), (7,), np.int32, "odd")]:
+            updates = x[:axis] + shape + x[axis + 1:]
+            out.append(Sample(cls(axis), (rng.standard_normal(x).astype(np.float32), rng.integers(0, x[axis], shape).astype(dtype),
+                                          rng.standard_normal(updates).astype(np.float32)), tags=(tag,)))
+        return out
+
+    @classmethod
+    def bad_samples(cls) -> list[BadSample]:
+        x, i = TensorType((5, 3), float32), TensorType((2,), int32)
+        return [BadSample(cls(0), (x, i, TensorType((3, 2), float32)), ShapeError, r"have type float32\[2, 3\], got float32\[3, 2\]"),
+                BadSample(cls(2), (x, i, x), ShapeError, "no axis 2"), BadSample(cls(0), (x, i.with_dtype(float32), x), DTypeError, "integer indices"),
+                BadSample(cls(0), (x.with_dtype(bool_), i, x), DTypeError, "needs numbers")]
+
+
+@dataclass(frozen=True, eq=False)
+class TakeAlongAxis(Op):
+    """x[..., indices[...], ...]: one element along ``axis`` for each element of ``indices``, whose other axes are those of ``x`` (NumPy's
+    take_along_axis, ONNX's GatherElements with equal other sizes)."""
+
+    axis: int
+
+    kind = "index"
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x, indices = types
+        _needs_integers(self, indices)
+        if not 0 <= self.axis < x.rank:
+            raise ShapeError(f"TakeAlongAxis: there is no axis {self.axis} in {x}")
+        if not indices.with_dtype(x.dtype).same(x.with_shape((*x.shape[: self.axis], *indices.shape[self.axis:self.axis + 1], *x.shape[self.axis + 1:]))):
+            raise ShapeError(f"TakeAlongAxis: {x} and indices {indices} differ in more than axis {self.axis}")
+        return x.with_shape(indices.shape)
+
+    def eval(self, *arrays: np.ndarray) -> np.ndarray:
+        x, indices = arrays
+        _check_range("TakeAlongAxis", indices, x.shape[self.axis])
+        return np.take_along_axis(x, indices.astype(np.int64), self.axis)
+
+    def vjp(self, node: Node, ct: Node) -> Cotangents:
+        """Every element of x sums the cotangents whose index is its own: a reduction without conflicts."""
+        x, indices = node.inputs
+        wide = (*x.shape[: self.axis], x.shape[self.axis], *indices.shape[self.axis:])
+        hit = f.eq(f.iota(wide, self.axis, indices.dtype), f.broadcast_to(f.expand_dims(indices, (self.axis,)), wide))
+        return f.sum_(f.where(hit, f.broadcast_to(f.expand_dims(ct, (self.axis,)), wide), 0), (self.axis + 1,)), None
+
+    def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
+        i = _checked(args[1](at), node.inputs[0].shape[self.axis], self, ctx)
+        return args[0]((*at[: self.axis], i, *at[self.axis + 1:]))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> list[Sample]:
+        return [Sample(cls(axis), (rng.standard_normal(x).astype(np.float32), rng.integers(0, x[axis], (*x[:axis], n, *x[axis + 1:])).astype(dtype)), tags=(tag,))
+                for axis, x, n, dtype, tag in [(0, (5, 3), 7, np.int32, "odd"), (1, (2, 5, 3), 2, np.int64, "odd"), (1, (3, 2), 0, np.int32, "size0"),
+                                               (0, (1,), 1, np.int64, "size1"), (2, (2, 1, 4), 5, np.uint8, "broadcast")]]
+
+    @classmethod
+    def bad_samples(cls) -> list[BadSample]:
+        x, i = TensorType((5, 3), float32), TensorType((5, 1), int32)
+        return [BadSample(cls(0), (x, i), ShapeError, "differ in more than axis 0"), BadSample(cls(1), (x, i.with_dtype(float32)), DTypeError, "integer indices"),
+                BadSample(cls(2), (x, i), ShapeError, "no axis 2")]
+
+
+def iota(shape: Sequence[int], axis: int = 0, dtype=int32) -> Node:
+    """The index along ``axis`` in every element of ``shape``."""
+    shape = tuple(shape)
+    return f.node(Iota(shape, f.one_axis("iota", axis, len(shape)), as_dtype(dtype)))
+
+
+def _wrapped(indices: Node, n: int, wrap: bool) -> Node:
+    return f.where(f.lt(indices, 0), f.add(indices, n), indices) if wrap and indices.dtype.kind == "i" else indices
+
+
+def take(x, indices, axis: int = 0, wrap: bool = False) -> Node:
+    """Slices of ``x`` along ``axis`` at ``indices``; with ``wrap`` negative ones count from the end. Others out of range raise when run."""
+    x, indices = f.constant(x), f.constant(indices)
+    axis = f.one_axis("take", axis, x.rank)
+    return f.node(Take(axis), x, _wrapped(indices, x.shape[axis], wrap))
+
+
+def take_along_axis(x, indices, axis: int = -1, wrap: bool = False) -> Node:
+    """NumPy's take_along_axis, with broadcasting of the other axes."""
+    x, indices = f.constant(x), f.constant(indices)
+    axis = f.one_axis("take_along_axis", axis, x.rank)
+    if x.rank != indices.rank:
+        raise ShapeError(f"take_along_axis needs operands of one rank, got {x.type} and {indices.type}")
+    rest = [s[:axis] + s[axis + 1:] for s in (x.shape, indices.shape)]
+    common = f.broadcast_shapes("take_along_axis", *rest)
+    x = f.broadcast_to(x, (*common[:axis], x.shape[axis], *common[axis:]))
+    indices = f.broadcast_to(indices, (*common[:axis], indices.shape[axis], *common[axis:]))
+    return f.node(TakeAlongAxis(axis), x, _wrapped(indices, x.shape[axis], wrap))
+
+
+def scatter_add(x, indices, updates, axis: int = 0) -> Node:
+    """``x`` with ``updates`` added along ``axis`` at ``indices``."""
+    x, updates = f.operands("scatter_add", x, updates)
+    indices = f.constant(indices)
+    axis = f.one_axis("scatter_add", axis, x.rank)
+    updates = f.broadcast_to(updates, x.shape[:axis] + indices.shape + x.shape[axis + 1:])
+    return f.node(ScatterAdd(axis), x, indices, updates)
+
+
+def one_hot(indices, depth: int, dtype=float32, axis: int = -1) -> Node:
+    """1 where the new axis' index equals the element's, else 0 (an index out of range gives zeros)."""
+    indices = f.constant(indices)
+    axis = f.one_axis("one_hot", axis, indices.rank + 1)
+    shape = (*indices.shape[:axis], depth, *indices.shape[axis:])
+    return f.cast(f.eq(f.iota(shape, axis, indices.dtype), f.broadcast_to(f.expand_dims(indices, (axis,)), shape)), dtype)
