@@ -4,7 +4,7 @@ Nodes are visited consumers first. A node joins the group of its readers when al
 computed more than once; else it starts a group of its own and its value is stored. There is no fusion code per op: what a node needs to know of an op
 is its ``kind`` and how it ``reads`` its operands. From these follows the *level* at which a group sees a node:
 
-* "same": at the index of the group's own iteration space; "view": at another index, each element about once;
+* "same": at the index of the group's own iteration space, "permuted": with its axes in another order; "view": at another index, each element about once;
 * "row": one value per row, where the group is a row kernel (a reduction over trailing axes whose result is spread over the row again);
 * "inner": inside a reduction's domain, each element once; "scalar": a value of size 1; "many": often (overlapping windows, broadcasts);
   "operand": often, by a contraction, which reads only stored values (through affine movements).
@@ -83,7 +83,8 @@ class _Fuser:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.groups: list[Group] = []
-        self.levels: dict[Node, dict[Group, str]] = {}  # how each group sees each node
+        self.levels: dict[Node, dict[Group, str]] = {}  # how each group that reads a node sees it
+        self.homes: dict[Node, Group] = {}  # the group that stores a node
         self.refusals: list[Refusal] = []
         self.outputs = set(graph.outputs)
         self.setup = _setup_nodes(graph)
@@ -121,12 +122,13 @@ class _Fuser:
         mode = {"reduction": "fold", "window": "fold", "contraction": "contract", "scatter": "scatter"}.get(n.op.kind, "map")
         g = Group([n], n in self.setup, mode, 0, {n: "same"})
         self.groups.append(g)
-        self.levels[n] = {g: "same"}
+        self.homes[n] = g
         return g
 
     def _visit_operands(self, n: Node) -> None:
         """Tells the operands how the groups that hold ``n`` see them."""
-        for group, level in self.levels[n].items():
+        home = self.homes.get(n)
+        for group, level in ({home: "same"} if home is not None else self.levels[n]).items():
             for i, operand in enumerate(n.inputs):
                 seen = self.levels.setdefault(operand, {})
                 new = _through(n, i, level, group)
@@ -172,9 +174,7 @@ class _Fuser:
         if kind == "contraction":
             if group.mode != "map":
                 return f"its reader is a {group.mode} kernel"
-            if level != "same" or key(n.shape) != key(group.space):
-                return "its reader does not read it at its own index"
-            return None
+            return None if level in ("same", "permuted") else "its reader does not read it at its own index"
         if kind in ("reduction", "window"):
             if level == "row":
                 return None
@@ -182,7 +182,7 @@ class _Fuser:
                 return "a reduction of a reduction"
             if group.mode == "contract":
                 return "its reader is a contraction kernel"
-            if level not in ("same", "view"):
+            if level not in ("same", "permuted", "view"):
                 return "its reader does not read it at its own index"
             return self._row_reason(n, group)
         return None
@@ -255,6 +255,8 @@ def _through(n: Node, i: int, level: str, group: Group) -> str:
     if reads == "view":
         if level == "row":
             return "row" if _row_shape(operand, group) else "many"
+        if level in ("same", "permuted") and n.op.permutes:
+            return "permuted"
         return "inner" if level == "inner" else "view"
     if reads == "expand":
         if level == "same" and _spreads_over_rows(n, operand, group):
