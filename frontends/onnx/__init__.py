@@ -1,0 +1,1 @@
+"""ONNX in: files to graphs (``load``, ``check``)."""

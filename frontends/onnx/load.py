@@ -1,0 +1,158 @@
+"""``load`` and ``check``: ONNX files as models that compile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...compiler.ir.graph import Graph
+from ...runtime.dim import Dim, unguarded
+from ...runtime.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
+from .importer import Importer, shape_text
+from .model import NodeDef, ValueInfo, read_model
+from .report import CheckReport
+from .values import Weight
+
+# The value that a free dimension has where a model is traced only to look at it.
+_EXAMPLE = 7
+
+
+class OnnxModel:
+    """An ONNX model, read and checked, that ``kg.compile`` takes. Calling it compiles it once and runs it.
+
+    ``inputs`` and ``outputs`` have name, dtype and shape (ints and names of free dimensions); ``weights`` are the bound parameters, by name.
+    """
+
+    def __init__(self, importer: Importer) -> None:
+        self._importer = importer
+        self.name = importer.model.name
+        self.opset = importer.model.opsets.get("", 0)
+        self.inputs: tuple[ValueInfo, ...] = importer.inputs
+        self.outputs: tuple[ValueInfo, ...] = importer.model.graph.outputs
+        self.free_dims: tuple[str, ...] = importer.free
+        self.bindings: list[Weight] = importer.weights
+        self.weights: Mapping[str, Weight] = {w.name: w for w in importer.weights}
+        self._executable: Any = None
+
+    def trace(self, dims: Mapping[str, int]) -> Graph:
+        """The graph at these sizes of the free dimensions; one error lists everything that can't be compiled."""
+        return self._importer.trace(dims)
+
+    @property
+    def input_names(self) -> list[str]:
+        return [v.name for v in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        return [v.name for v in self.outputs]
+
+    def unflatten(self, arrays: Sequence[Any]) -> Any:
+        """One output as it is, several as a list in the file's order."""
+        return arrays[0] if len(self.outputs) == 1 else list(arrays)
+
+    def check(self) -> CheckReport:
+        """The model's facts and everything that can't be compiled."""
+        importer = self._importer
+        graph, issues = importer.attempt({name: Dim.free(name, _EXAMPLE) for name in importer.free})
+        model = importer.model
+        kinds = Counter(n.op for n in _all_nodes(model.graph.nodes, model.functions.values()))
+        macs = ""
+        if graph is not None:
+            macs = _macs(graph)
+        return CheckReport(
+            name=model.name, opset=self.opset, producer=model.producer, nbytes=model.nbytes, nodes=len(model.graph.nodes),
+            operators=dict(sorted(kinds.items())), inputs=tuple(f"{v.name}  {v.dtype or v.kind} {shape_text(v.shape)}" for v in self.inputs),
+            outputs=tuple(f"{v.name}  {v.dtype or v.kind} {shape_text(o)}" for v, o in zip(self.outputs, _output_shapes(graph, self.outputs))),
+            free_dims=self.free_dims, parameters=sum(w.array.size for w in self.bindings), macs=macs, issues=issues)
+
+    def executable(self, options: Any = None) -> Any:
+        """The compiled model (cached for the default options)."""
+        from ...compiler.pipeline import executable
+
+        if options is not None:
+            return executable(self.trace, bindings=self.bindings, name=self.name, options=options, unflatten=self.unflatten)
+        if self._executable is None:
+            self._executable = executable(self.trace, bindings=self.bindings, name=self.name, unflatten=self.unflatten)
+        return self._executable
+
+    def arrange(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> list[np.ndarray]:
+        """The inputs in the file's order, checked: number, names, dtypes, ranks and fixed sizes."""
+        names = self.input_names
+        given = dict(zip(names, arrays))
+        if len(arrays) > len(names):
+            raise ArgumentError(f"{self.name} takes {len(names)} inputs ({', '.join(names)}), got {len(arrays)}")
+        for k, v in named.items():
+            if k not in names:
+                raise UnknownNameError(f"{self.name} has no input {k!r}; its inputs are {', '.join(names)}")
+            if k in given:
+                raise ArgumentError(f"{self.name}: input {k!r} is given twice")
+            given[k] = v
+        missing = [n for n in names if n not in given]
+        if missing:
+            raise ArgumentError(f"{self.name} needs inputs {', '.join(missing)}")
+        return [_fits(self.name, v, np.asarray(given[v.name])) for v in self.inputs]
+
+    def __call__(self, *arrays: Any, **named: Any) -> Any:
+        return self.executable()(*self.arrange(arrays, named))
+
+    def __repr__(self) -> str:
+        return f"<ONNX model {self.name!r}, opset {self.opset}, {len(self.weights)} weights>"
+
+
+def _fits(model: str, v: ValueInfo, a: np.ndarray) -> np.ndarray:
+    if v.dtype is not None and a.dtype != v.dtype.np:
+        raise DTypeError(f"{model}: input {v.name!r} is {v.dtype}, got {a.dtype}")
+    if v.shape is not None and (a.ndim != len(v.shape) or any(isinstance(n, int) and n != m for n, m in zip(v.shape, a.shape))):
+        raise ShapeError(f"{model}: input {v.name!r} is {shape_text(v.shape)}, got {list(a.shape)}")
+    return a
+
+
+def load(src: Any, *, dims: Mapping[str, int] | None = None, shapes: Mapping[str, tuple] | None = None, opset: int | None = None,
+         allow_links: bool = False) -> OnnxModel:
+    """The model in an ONNX file (path), its bytes, or a ``ModelProto``.
+
+    ``dims`` fixes free dimensions by name; ``shapes`` gives inputs whole shapes (ints, names, None). ``opset`` overrides the version of the
+    default operator set that the file states; ``allow_links`` lets external data be reached through links. Raises ``ModelFormatError`` for a
+    damaged or hostile file; what can't be compiled is raised (all at once, ``UnsupportedOpError``) when the model is traced.
+    """
+    return OnnxModel(Importer(read_model(src, opset=opset, allow_links=allow_links), dims, shapes))
+
+
+def check(src: Any, *, dims: Mapping[str, int] | None = None, shapes: Mapping[str, tuple] | None = None) -> CheckReport:
+    """Everything that keeps a model from compiling: node, operator, opset, dtype, attribute, reason, hint of each; ``ok`` if there is nothing."""
+    return load(src, dims=dims, shapes=shapes).check()
+
+
+def onnx_trace(src: Any, dims: Mapping[str, int] | None = None) -> tuple[Callable, list[Weight], Callable, str, list[str]]:
+    """(trace, bindings, unflatten, name, names of the inputs in order) of a model, for ``compiler.pipeline.executable``."""
+    model = src if isinstance(src, OnnxModel) else load(src, dims=dims)
+    return model.trace, model.bindings, model.unflatten, model.name, model.input_names
+
+
+def _all_nodes(nodes: Sequence[NodeDef], functions) -> list[NodeDef]:
+    return [*nodes, *[n for f in functions for n in f.nodes]]
+
+
+def _output_shapes(graph: Graph | None, outputs: Sequence[ValueInfo]) -> list:
+    return [v.shape for v in outputs] if graph is None else [o.shape for o in graph.outputs]
+
+
+def _macs(graph: Graph) -> str:
+    """Multiply-adds of the contractions, as text over the free dimensions' example."""
+    from .report import count_text
+
+    with unguarded():
+        flops = sum((n.op.flops(n) for n in graph.nodes if getattr(n.op, "kind", "") == "contraction"), 0)
+        batch = {d: 1 for n in graph.inputs for d in n.shape if type(d) is Dim}
+    if not flops:
+        return ""
+    if type(flops) is Dim:
+        from ...runtime.dim import resolve
+
+        names = {a for d in batch for m, _ in d.expr for a in m if isinstance(a, str)}
+        flops = resolve(flops, dict.fromkeys(names, 1))
+        return f"{count_text(flops // 2)} MAC with free dimensions at 1"
+    return f"{count_text(flops // 2)} MAC"

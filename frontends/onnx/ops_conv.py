@@ -1,0 +1,204 @@
+"""Convolutions and pooling. ONNX's NCHW becomes the compiler's channels-last by a transposition on either side, which cancel between neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...compiler import ops
+from ...compiler.ir.graph import Node
+from ...runtime.dim import Dim, ceil_div, dim_max, size
+from ...runtime.dtype import float32, int32
+from .call import Call
+from .ops_nn import per_channel
+from .registry import operator
+
+Padding = tuple[tuple[int, int], ...]
+
+
+def channels_last(x: Node) -> Node:
+    """(N, C, *spatial) to (N, *spatial, C)."""
+    return ops.transpose(x, (0, *range(2, x.rank), 1))
+
+
+def channels_first(x: Node) -> Node:
+    """(N, *spatial, C) to (N, C, *spatial)."""
+    return ops.transpose(x, (0, x.rank - 1, *range(1, x.rank - 1)))
+
+
+class Window:
+    """The window attributes of a convolution or pooling: ``kernel``, ``strides``, ``dilations``, ``padding`` (low, high) per spatial axis.
+
+    ``extra`` is what ``ceil_mode`` adds behind the high padding, per axis.
+    """
+
+    def __init__(self, call: Call, spatial: Sequence[int], kernel: Sequence[int]) -> None:
+        n = len(spatial)
+        self.kernel = tuple(kernel)
+        self.strides = tuple(call.attr("strides", (1,) * n))
+        self.dilations = tuple(call.attr("dilations", (1,) * n))
+        pads = tuple(call.attr("pads", (0,) * 2 * n))
+        if len(self.kernel) != n or len(self.strides) != n or len(self.dilations) != n or len(pads) != 2 * n:
+            raise call.invalid(f"has kernel {list(self.kernel)}, strides {list(self.strides)}, dilations {list(self.dilations)}, pads {list(pads)}"
+                               f" for {n} spatial axes", "pads")
+        if any(k < 1 for k in (*self.kernel, *self.strides, *self.dilations)) or any(type(p) is not Dim and p < 0 for p in pads):
+            raise call.invalid("has a kernel, stride or dilation below 1, or a negative padding", "strides")
+        self.reach = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations))
+        auto = call.attr("auto_pad", "NOTSET")
+        if auto in ("SAME_UPPER", "SAME_LOWER"):
+            self.padding = tuple(_same(m, r, s, auto == "SAME_LOWER") for m, r, s in zip(spatial, self.reach, self.strides))
+        elif auto in ("NOTSET", "VALID", ""):
+            self.padding = tuple((0, 0) if auto == "VALID" else (pads[i], pads[i + n]) for i in range(n))
+        else:
+            raise call.invalid(f"auto_pad={auto!r}", "auto_pad")
+        self.extra = (0,) * n
+        if call.attr("ceil_mode", 0) and auto in ("NOTSET", ""):
+            self.extra = tuple(_overhang(m, lo, hi, r, s) for m, (lo, hi), r, s in zip(spatial, self.padding, self.reach, self.strides))
+        for m, (lo, hi), x, r in zip(spatial, self.padding, self.extra, self.reach):
+            if m + lo + hi + x < r:
+                raise call.invalid(f"has a window of {list(self.reach)} on {list(spatial)} padded by {list(self.padding)}", "kernel_shape")
+
+    @property
+    def full_padding(self) -> Padding:
+        return tuple((lo, hi + x) for (lo, hi), x in zip(self.padding, self.extra))
+
+
+def _same(n: int, reach: int, stride: int, lower: bool) -> tuple[int, int]:
+    """Padding that gives ceil(n / stride) results; the odd element goes to the end, or to the start if ``lower``."""
+    total = dim_max((ceil_div(n, stride) - 1) * stride + reach - n, 0)
+    half = total // 2
+    return (total - half, half) if lower else (half, total - half)
+
+
+def _overhang(n: int, lo: int, hi: int, reach: int, stride: int) -> int:
+    """How far the last window of ``ceil_mode`` reaches behind the padding; a window that would start there is dropped."""
+    count = ceil_div(n + lo + hi - reach, stride) + 1
+    if (count - 1) * stride >= n + lo:
+        count = count - 1
+    return dim_max((count - 1) * stride + reach - (n + lo + hi), 0)
+
+
+@operator("Conv")
+def _conv(call: Call) -> Node:
+    x, w = call.node(0), call.node(1)
+    y = _convolve(call, x, w)
+    return ops.add(y, per_channel(call.node(2), y.rank)) if call.has(2) else y
+
+
+def _convolve(call: Call, x: Node, w: Node) -> Node:
+    groups = call.attr("group")
+    if x.rank < 3 or w.rank != x.rank:
+        raise call.invalid(f"needs an image and a kernel of one rank >= 3, got {x.type} and {w.type}")
+    if x.dtype is not w.dtype:
+        raise call.invalid(f"has an image of {x.dtype} and a kernel of {w.dtype}")
+    if groups < 1 or w.shape[1] * groups != x.shape[1] or w.shape[0] % groups != 0:
+        raise call.invalid(f"has {x.shape[1]} channels and {w.shape[0]} filters of {w.shape[1]} channels in {groups} groups", "group")
+    kernel = tuple(call.attr("kernel_shape", w.shape[2:]))
+    if kernel != tuple(w.shape[2:]):
+        raise call.invalid(f"states kernel {list(kernel)} and has {list(w.shape[2:])}", "kernel_shape")
+    window = Window(call, x.shape[2:], kernel)
+    out = ops.conv(channels_last(x), ops.transpose(w, (*range(2, w.rank), 1, 0)), window.strides, window.padding, window.dilations, groups)
+    return channels_first(out)
+
+
+@operator("ConvInteger")
+def _conv_integer(call: Call) -> Node:
+    x, w = (ops.cast(call.node(i), int32) for i in range(2))
+    if call.has(2):
+        x = ops.sub(x, ops.reshape(ops.cast(call.node(2), int32), ()))
+    if call.has(3):
+        zero = ops.cast(call.node(3), int32)
+        w = ops.sub(w, ops.reshape(zero, zero.shape + (1,) * (w.rank - 1)) if zero.rank == 1 and zero.shape[0] != 1 else ops.reshape(zero, ()))
+    return _convolve(call, x, w)
+
+
+@operator("ConvTranspose")
+def _conv_transpose(call: Call) -> Node:
+    x, w = call.node(0), call.node(1)
+    groups, n = call.attr("group"), x.rank - 2
+    if x.rank < 3 or w.rank != x.rank:
+        raise call.invalid(f"needs an image and a kernel of one rank >= 3, got {x.type} and {w.type}")
+    if groups < 1 or w.shape[0] != x.shape[1] or x.shape[1] % groups != 0:
+        raise call.invalid(f"has {x.shape[1]} channels and kernels for {w.shape[0]} in {groups} groups", "group")
+    kernel = tuple(w.shape[2:])
+    strides = tuple(call.attr("strides", (1,) * n))
+    dilations = tuple(call.attr("dilations", (1,) * n))
+    extra = tuple(call.attr("output_padding", (0,) * n))
+    pads = tuple(call.attr("pads", (0,) * 2 * n))
+    auto = call.attr("auto_pad", "NOTSET")
+    if any(len(v) != n for v in (strides, dilations, extra)) or len(pads) != 2 * n:
+        raise call.invalid(f"has strides {list(strides)}, dilations {list(dilations)}, pads {list(pads)} for {n} spatial axes", "pads")
+    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations))
+    spatial = x.shape[2:]
+    if call.has_attr("output_shape"):
+        wanted = tuple(call.attr("output_shape"))[-n:]
+        padding = [_split_pad(s * (m - 1) + o + r - t, auto != "SAME_UPPER") for m, s, o, r, t in zip(spatial, strides, extra, reach, wanted)]
+    elif auto in ("SAME_UPPER", "SAME_LOWER"):
+        padding = [_split_pad(s * (m - 1) + o + r - m * s, auto == "SAME_LOWER") for m, s, o, r in zip(spatial, strides, extra, reach)]
+    else:
+        padding = [(pads[i], pads[i + n]) for i in range(n)]
+    sizes = tuple(s * (m - 1) + o + r - lo - hi for m, s, o, r, (lo, hi) in zip(spatial, strides, extra, reach, padding))
+    # What output_padding adds at the end is seen by no window: it crops the transposed convolution's high padding.
+    edges = tuple((lo, hi - o) for (lo, hi), o in zip(padding, extra))
+    kernels = ops.transpose(w, (*range(2, w.rank), 1, 0))
+    y = channels_first(ops.conv_transpose(channels_last(x), kernels, sizes, strides, edges, dilations, groups))
+    return ops.add(y, per_channel(call.node(2), y.rank)) if call.has(2) else y
+
+
+def _split_pad(total: int, more_at_start: bool) -> tuple[int, int]:
+    total = dim_max(total, 0)
+    half = total // 2
+    return (total - half, half) if more_at_start else (half, total - half)
+
+
+def _pooling(call: Call) -> tuple[Node, Window]:
+    x = call.node(0)
+    if x.rank < 3:
+        raise call.invalid(f"needs a batch of images, got {x.type}")
+    return x, Window(call, x.shape[2:], call.attr("kernel_shape"))
+
+
+@operator("MaxPool")
+def _max_pool(call: Call) -> Node:
+    if call.wants(1):
+        raise call.refuse("also asks for the places of the maxima", "leave out the output Indices")
+    x, w = _pooling(call)
+    return channels_first(ops.max_pool(channels_last(x), w.kernel, w.strides, w.full_padding, w.dilations))
+
+
+@operator("AveragePool")
+def _average_pool(call: Call) -> Node:
+    x, w = _pooling(call)
+    total = ops.sum_pool(channels_last(x), w.kernel, w.strides, w.full_padding, w.dilations)
+    # How many elements each window has: padding counts if asked, what ceil_mode adds never does. Known from sizes alone.
+    dtype = x.dtype if x.dtype.itemsize >= 4 else float32
+    ones = ops.full((1, *x.shape[2:], 1), 1, dtype)
+    inner = w.padding if call.attr("count_include_pad", 0) else ((0, 0),) * len(w.kernel)
+    if call.attr("count_include_pad", 0):
+        ones = ops.pad(ones, ((0, 0), *inner, (0, 0)), 1)
+        outer: Padding = tuple((0, e) for e in w.extra)
+    else:
+        outer = w.full_padding
+    if all(type(p) is not Dim and p == 0 for pair in outer for p in pair):
+        return channels_first(ops.div(total, size(w.kernel)))
+    count = ops.sum_pool(ones, w.kernel, w.strides, outer, w.dilations)
+    return channels_first(ops.cast(ops.div(ops.cast(total, dtype), count), x.dtype))
+
+
+@operator("LpPool")
+def _lp_pool(call: Call) -> Node:
+    x, w = _pooling(call)
+    p = float(call.attr("p"))
+    total = ops.sum_pool(ops.power(ops.abs_(channels_last(x)), p), w.kernel, w.strides, w.full_padding, w.dilations)
+    return channels_first(ops.power(total, 1 / p))
+
+
+@operator("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+def _global_pool(call: Call) -> Node:
+    x = call.node(0)
+    axes = tuple(range(2, x.rank))
+    if call.op == "GlobalMaxPool":
+        return ops.max_(x, axes, True)
+    if call.op == "GlobalAveragePool":
+        return ops.mean(x, axes, True)
+    p = float(call.attr("p"))
+    return ops.power(ops.sum_(ops.power(ops.abs_(x), p), axes, True), 1 / p)
