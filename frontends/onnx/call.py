@@ -13,8 +13,8 @@ from ...runtime.dim import Dim
 from ...runtime.dtype import DType
 from .model import Attribute, NodeDef, Refused
 from .registry import schema_of
-from .report import Refusal
-from .values import Known, Value, Weight, as_node, evaluated, ints
+from .report import NeedsValues, Refusal
+from .values import Known, Value, Weight, as_node, evaluated, ints, small_inputs
 
 _MISSING = object()
 
@@ -78,6 +78,9 @@ class Call:
             return v.array
         a = evaluated(v)
         if a is None:
+            names = small_inputs(v)
+            if names:
+                raise NeedsValues(names)
             raise Refusal(f"input {i} ({self._input_name(i)}) is computed from the model's data; it must be known when compiling",
                           "give it as a constant, or fold the part of the model that computes it")
         return a

@@ -15,7 +15,7 @@ from .body import standard_body
 from .call import Call
 from .model import Attribute, FunctionDef, GraphDef, ModelDef, NodeDef, Reference, Refused, ValueInfo
 from .registry import FOLDS, HANDLERS, load_handlers, schema_of
-from .report import Issue, Refusal, error_of
+from .report import Issue, NeedsValues, Refusal, error_of
 from .values import Known, Unknown, Value, Weight, as_node, known
 
 _MAX_DEPTH = 32  # nested function bodies and subgraphs
@@ -44,14 +44,17 @@ class Scope:
 class Importer:
     """A model ready to be traced. ``inputs`` are those the caller gives; ``free`` names the free dimensions; ``weights`` are the bindings.
 
-    ``dims`` fixes free dimensions by name; ``shapes`` gives inputs whole shapes (ints, names or None), also those of unstated rank.
+    ``dims`` fixes free dimensions by name; ``shapes`` gives inputs whole shapes (ints, names or None), also those of unstated rank;
+    ``values`` makes inputs constants (those whose values shape the graph: a Reshape's target that is an input of the model).
     """
 
-    def __init__(self, model: ModelDef, dims: Mapping[str, int] | None = None, shapes: Mapping[str, tuple] | None = None) -> None:
+    def __init__(self, model: ModelDef, dims: Mapping[str, int] | None = None, shapes: Mapping[str, tuple] | None = None,
+                 values: Mapping[str, np.ndarray] | None = None) -> None:
         load_handlers()
         self.model = model
         graph = model.graph
         self.issues: list[Issue] = []
+        self.by_value: dict[str, None] = {}  # inputs whose values shape the graph, found while tracing
         self.weights: list[Weight] = []
         self.constants: dict[str, Value] = {}
         for name, array in graph.initializers.items():
@@ -60,7 +63,9 @@ class Importer:
             if n.op == "Constant" and not n.domain and "value" in n.attributes and isinstance(a := n.attributes["value"].value, np.ndarray):
                 if a.dtype.kind not in "iub" and a.size >= _CONSTANT_WEIGHT:
                     self.constants[n.outputs[0]] = self._weight(n.outputs[0], a)
-        self.inputs = self._sized([v for v in graph.inputs if v.name not in graph.initializers], dict(dims or {}), dict(shapes or {}))
+        for name, array in (values or {}).items():
+            self.constants[name] = known(np.asarray(array))
+        self.inputs = self._sized([v for v in graph.inputs if v.name not in self.constants], dict(dims or {}), dict(shapes or {}))
         self.free = tuple(dict.fromkeys(d for v in self.inputs for d in v.shape or () if isinstance(d, str)))
 
     def _initial(self, name: str, array: np.ndarray | Refused) -> Value:
@@ -110,6 +115,14 @@ class Importer:
         if issues or graph is None:
             raise error_of(self.model.name, len(self.model.graph.nodes), issues)
         return graph
+
+    def needed(self, dims: Mapping[str, int]) -> tuple[str, ...]:
+        """Inputs whose values shape the graph. Raises for everything else that can't be compiled, if there are none."""
+        self.by_value.clear()
+        graph, issues = self.attempt(dims)
+        if graph is None and not self.by_value:
+            raise error_of(self.model.name, len(self.model.graph.nodes), issues)
+        return tuple(self.by_value)
 
     def attempt(self, dims: Mapping[str, int]) -> tuple[Graph | None, tuple[Issue, ...]]:
         """The graph, or None, and every issue."""
@@ -181,6 +194,11 @@ class Importer:
                         results = self._call(n, version, values, scope)
             except Refusal as e:
                 self._refused(e, n, version, values)
+                results = ()
+            except NeedsValues as e:
+                self.by_value.update(dict.fromkeys(e.names))
+                hint = f"its values shape the graph; give them when loading: values={{{e.names[0]!r}: array}}"
+                self._refused(Refusal(f"computes with the values of input {', '.join(map(repr, e.names))}", hint), n, version, values)
                 results = ()
             except RecursionError:
                 self._refused(Refusal("is nested too deeply", kind="invalid"), n, version, values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +18,7 @@ from .values import Weight
 
 # The value that a free dimension has where a model is traced only to look at it.
 _EXAMPLE = 7
+_KEEP = 64  # executables of one model for different values of inputs that shape its graph
 
 
 class OnnxModel:
@@ -26,8 +27,8 @@ class OnnxModel:
     ``inputs`` and ``outputs`` have name, dtype and shape (ints and names of free dimensions); ``weights`` are the bound parameters, by name.
     """
 
-    def __init__(self, importer: Importer) -> None:
-        self._importer = importer
+    def __init__(self, importer: Importer, settings: Mapping[str, Any] | None = None) -> None:
+        self._importer, self._settings = importer, dict(settings or {})
         self.name = importer.model.name
         self.opset = importer.model.opsets.get("", 0)
         self.inputs: tuple[ValueInfo, ...] = importer.inputs
@@ -35,7 +36,7 @@ class OnnxModel:
         self.free_dims: tuple[str, ...] = importer.free
         self.bindings: list[Weight] = importer.weights
         self.weights: Mapping[str, Weight] = {w.name: w for w in importer.weights}
-        self._executable: Any = None
+        self._executables: OrderedDict[tuple, Any] = OrderedDict()
 
     def trace(self, dims: Mapping[str, int]) -> Graph:
         """The graph at these sizes of the free dimensions; one error lists everything that can't be compiled."""
@@ -69,14 +70,11 @@ class OnnxModel:
             free_dims=self.free_dims, parameters=sum(w.array.size for w in self.bindings), macs=macs, issues=issues)
 
     def executable(self, options: Any = None) -> Any:
-        """The compiled model (cached for the default options)."""
+        """The compiled model: a callable of the inputs in the file's order."""
         from ...compiler.pipeline import executable
 
-        if options is not None:
-            return executable(self.trace, bindings=self.bindings, name=self.name, options=options, unflatten=self.unflatten)
-        if self._executable is None:
-            self._executable = executable(self.trace, bindings=self.bindings, name=self.name, unflatten=self.unflatten)
-        return self._executable
+        more = {} if options is None else {"options": options}
+        return executable(self.trace, bindings=self.bindings, name=self.name, unflatten=self.unflatten, **more)
 
     def arrange(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> list[np.ndarray]:
         """The inputs in the file's order, checked: number, names, dtypes, ranks and fixed sizes."""
@@ -96,7 +94,25 @@ class OnnxModel:
         return [_fits(self.name, v, np.asarray(given[v.name])) for v in self.inputs]
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
-        return self.executable()(*self.arrange(arrays, named))
+        """The outputs. Compiled at the first call, and again for each value of an input whose values shape the graph."""
+        given = dict(zip(self.input_names, self.arrange(arrays, named)))
+        fixed: tuple[str, ...] = ()
+        while True:
+            key = tuple((n, given[n].dtype.str, given[n].shape, given[n].tobytes()) for n in fixed)
+            model = self._executables.get(key)
+            if model is None:
+                values = {n: given[n] for n in fixed}
+                found = self._importer if not fixed else Importer(self._importer.model, values=values, **self._settings)
+                model = self if not fixed else OnnxModel(found)
+                more = tuple(n for n in found.needed({d: Dim.free(d, _EXAMPLE) for d in found.free}) if n not in fixed)
+                model = self._executables[key] = more or (model.executable(), [v.name for v in found.inputs])
+                if len(self._executables) > _KEEP:
+                    self._executables.popitem(last=False)
+            self._executables.move_to_end(key)
+            if isinstance(model[0], str):
+                fixed = (*fixed, *model)
+            else:
+                return model[0](*[given[n] for n in model[1]])
 
     def __repr__(self) -> str:
         return f"<ONNX model {self.name!r}, opset {self.opset}, {len(self.weights)} weights>"
@@ -110,15 +126,16 @@ def _fits(model: str, v: ValueInfo, a: np.ndarray) -> np.ndarray:
     return a
 
 
-def load(src: Any, *, dims: Mapping[str, int] | None = None, shapes: Mapping[str, tuple] | None = None, opset: int | None = None,
-         allow_links: bool = False) -> OnnxModel:
+def load(src: Any, *, dims: Mapping[str, int] | None = None, shapes: Mapping[str, tuple] | None = None,
+         values: Mapping[str, np.ndarray] | None = None, opset: int | None = None, allow_links: bool = False) -> OnnxModel:
     """The model in an ONNX file (path), its bytes, or a ``ModelProto``.
 
-    ``dims`` fixes free dimensions by name; ``shapes`` gives inputs whole shapes (ints, names, None). ``opset`` overrides the version of the
-    default operator set that the file states; ``allow_links`` lets external data be reached through links. Raises ``ModelFormatError`` for a
-    damaged or hostile file; what can't be compiled is raised (all at once, ``UnsupportedOpError``) when the model is traced.
+    ``dims`` fixes free dimensions by name; ``shapes`` gives inputs whole shapes (ints, names, None); ``values`` makes inputs constants.
+    ``opset`` overrides the version of the default operator set that the file states; ``allow_links`` lets external data be reached through
+    links. Raises ``ModelFormatError`` for a damaged or hostile file; what can't be compiled is raised (all at once, ``UnsupportedOpError``) when the model is traced.
     """
-    return OnnxModel(Importer(read_model(src, opset=opset, allow_links=allow_links), dims, shapes))
+    settings = {"dims": dims, "shapes": shapes}
+    return OnnxModel(Importer(read_model(src, opset=opset, allow_links=allow_links), values=values, **settings), settings)
 
 
 def check(src: Any, *, dims: Mapping[str, int] | None = None, shapes: Mapping[str, tuple] | None = None) -> CheckReport:

@@ -131,7 +131,7 @@ def read_model(src: Any, *, opset: int | None = None, allow_links: bool = False)
 
 def read_function(f) -> FunctionDef:
     """A FunctionProto as a record (its tensors are all stored inside)."""
-    return _Reader(ExternalData(None)).function(f)
+    return _Reader(ExternalData(None)).function(f, complete=False)
 
 
 def _read(path: Path) -> bytes:
@@ -194,8 +194,8 @@ class _Reader:
             opsets[""] = 1
         return opsets
 
-    def function(self, f) -> FunctionDef:
-        """A model-local function (also used for the bodies that onnx's own schemas carry)."""
+    def function(self, f, complete: bool = True) -> FunctionDef:
+        """A function body. Those that onnx's own schemas carry may leave optional outputs out (not ``complete``)."""
         label = f"function {f.name}"
         defaults = {a.name: Attribute(self.value(a, label), a) for a in f.attribute_proto}
         defined = set(f.input)
@@ -203,7 +203,7 @@ class _Reader:
             raise ModelFormatError(f"{label} names an input twice")
         nodes = self.nodes(f.node, defined, label)
         for o in f.output:
-            if o not in defined:
+            if o not in defined and complete:
                 raise ModelFormatError(f"{label}: output {o!r} is not computed by any node")
         return FunctionDef(f.name, tuple(f.input), tuple(f.output), defaults, nodes, self.opsets(f.opset_import, 10))
 

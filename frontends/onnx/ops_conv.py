@@ -129,25 +129,27 @@ def _conv_transpose(call: Call) -> Node:
         raise call.invalid(f"has strides {list(strides)}, dilations {list(dilations)}, pads {list(pads)} for {n} spatial axes", "pads")
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations))
     spatial = x.shape[2:]
+    full = tuple(s * (m - 1) + o + r for m, s, o, r in zip(spatial, strides, extra, reach))
     if call.has_attr("output_shape"):
-        wanted = tuple(call.attr("output_shape"))[-n:]
-        padding = [_split_pad(s * (m - 1) + o + r - t, auto != "SAME_UPPER") for m, s, o, r, t in zip(spatial, strides, extra, reach, wanted)]
+        sizes = tuple(call.attr("output_shape"))[-n:]
+        low = tuple(_low(f - t, auto != "SAME_UPPER") for f, t in zip(full, sizes))
     elif auto in ("SAME_UPPER", "SAME_LOWER"):
-        padding = [_split_pad(s * (m - 1) + o + r - m * s, auto == "SAME_LOWER") for m, s, o, r in zip(spatial, strides, extra, reach)]
+        sizes = tuple(m * s for m, s in zip(spatial, strides))
+        low = tuple(_low(f - t, auto == "SAME_LOWER") for f, t in zip(full, sizes))
     else:
-        padding = [(pads[i], pads[i + n]) for i in range(n)]
-    sizes = tuple(s * (m - 1) + o + r - lo - hi for m, s, o, r, (lo, hi) in zip(spatial, strides, extra, reach, padding))
-    # What output_padding adds at the end is seen by no window: it crops the transposed convolution's high padding.
-    edges = tuple((lo, hi - o) for (lo, hi), o in zip(padding, extra))
+        sizes = tuple(f - pads[i] - pads[i + n] for i, f in enumerate(full))
+        low = pads[:n]
+    # The high padding that makes the convolution of the result have the image's size; negative where rows at the end are seen by no window.
+    edges = tuple((lo, s * (m - 1) + r - t - lo) for lo, s, m, r, t in zip(low, strides, spatial, reach, sizes))
     kernels = ops.transpose(w, (*range(2, w.rank), 1, 0))
     y = channels_first(ops.conv_transpose(channels_last(x), kernels, sizes, strides, edges, dilations, groups))
     return ops.add(y, per_channel(call.node(2), y.rank)) if call.has(2) else y
 
 
-def _split_pad(total: int, more_at_start: bool) -> tuple[int, int]:
+def _low(total: int, more_at_start: bool) -> int:
+    """The padding at the start where ``total`` is split over both ends."""
     total = dim_max(total, 0)
-    half = total // 2
-    return (total - half, half) if more_at_start else (half, total - half)
+    return total - total // 2 if more_at_start else total // 2
 
 
 def _pooling(call: Call) -> tuple[Node, Window]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...compiler import ops
 from ...compiler.ir.graph import Node
-from ...runtime.dtype import as_dtype, bool_, float32, int32, int64
+from ...runtime.dtype import as_dtype, bool_, float32, int32, int64, uint8
 from .call import Call
 from .registry import fold, operator
 from .report import Refusal
@@ -228,7 +228,12 @@ def _cast_like(call: Call) -> Node:
 
 @operator("BitCast")
 def _bit_cast(call: Call) -> Node:
-    return ops.bitcast(call.node(0), cast_target(call))
+    x, to = call.node(0), cast_target(call)
+    if x.dtype.itemsize != to.itemsize:
+        raise call.invalid(f"reads {x.dtype} as {to}", "to")
+    if x.dtype is bool_:
+        return ops.bitcast(ops.cast(x, uint8), to)
+    return ops.cast(ops.bitcast(x, uint8), bool_) if to is bool_ else ops.bitcast(x, to)
 
 
 # --- sizes known while importing

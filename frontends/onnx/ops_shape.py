@@ -374,7 +374,8 @@ def _space_to_depth(call: Call) -> Node:
     n, c, h, w = x.shape
     if b < 1 or h % b != 0 or w % b != 0:
         raise call.invalid(f"can't cut {x.type} into blocks of {b}", "blocksize")
-    y = ops.transpose(ops.reshape(x, (n, c, h // b, b, w // b, b)), (0, 3, 5, 1, 2, 4))
+    order = (0, 3, 5, 1, 2, 4) if call.attr("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    y = ops.transpose(ops.reshape(x, (n, c, h // b, b, w // b, b)), order)
     return ops.reshape(y, (n, c * b * b, h // b, w // b))
 
 

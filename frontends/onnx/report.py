@@ -36,6 +36,14 @@ class Refusal(Exception):
         self.reason, self.hint, self.attribute, self.kind = reason, hint, attribute, kind
 
 
+class NeedsValues(Exception):
+    """Raised where the structure of the graph (a shape, an axis, a limit) depends on the values of these small inputs of the model."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(f"needs the values of {', '.join(names)}")
+        self.names = names
+
+
 @dataclass(frozen=True)
 class CheckReport:
     """The outcome of ``check``: ``ok``, the model's facts, and every issue."""

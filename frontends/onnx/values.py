@@ -20,6 +20,7 @@ from ...runtime.dim import Dim
 from ...runtime.dtype import DType, as_dtype, int64
 
 _FOLD_ELEMENTS = 2**20
+_SMALL_INPUT = 256  # elements of an input whose values may shape the graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,14 @@ def as_node(x: Known) -> Node:
     if not symbolic(x):
         return ops.constant(x.array)
     return ops.reshape(ops.stack([ops.constant(v, x.dtype) for v in x.array.flat], 0), x.array.shape)
+
+
+def small_inputs(n: Node) -> tuple[str, ...]:
+    """Names of the model's inputs that ``n`` depends on, if it depends on nothing else than constants and they are small integers or scalars."""
+    leaves = [m for m in post_order([n]) if isinstance(m.op, Input)]
+    small = all(m.op.role == "input" and (m.rank == 0 or (m.rank == 1 and not m.dtype.is_float) or m.type.size <= 1) and m.type.size <= _SMALL_INPUT
+                for m in leaves)
+    return tuple(m.op.name for m in leaves) if small else ()
 
 
 def evaluated(n: Node) -> np.ndarray | None:
