@@ -84,7 +84,7 @@ class Optimizer:
     def learning_rate(self, value: Any) -> None:
         if isinstance(value, LearningRateSchedule) or (callable(value) and not isinstance(value, Variable)):
             if isinstance(self._learning_rate, Variable):
-                self._variables.remove(self._learning_rate)
+                self._variables = [v for v in self._variables if v is not self._learning_rate]
             self._learning_rate = value
             self.version += 1
         elif not isinstance(self._learning_rate, Variable):
