@@ -49,6 +49,7 @@ def _unary(name: str):
 class Operators:
     """Python's arithmetic, comparison and indexing as functions of ``ops``; ``==`` stays identity where a subclass says so."""
 
+    __slots__ = ()
     __array_priority__ = 1000  # NumPy's operators leave ``array + tensor`` to us
 
     __add__, __radd__ = _binary("add"), _binary("add", True)

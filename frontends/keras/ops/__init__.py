@@ -1,0 +1,11 @@
+"""Keras' functions on tensors. On symbolic tensors they build a functional model, while a function is traced they make nodes of its graph, on arrays
+they compute at once through a compiled graph."""
+
+from .arithmetic import *  # noqa: F403
+from .define import CLASSES as CLASSES
+from .define import FunctionOperation as FunctionOperation
+from .linalg import *  # noqa: F403
+from .nn import *  # noqa: F403
+from .reductions import *  # noqa: F403
+from .shaping import *  # noqa: F403
+from .spatial import *  # noqa: F403

@@ -1,0 +1,131 @@
+"""Convolutions and pooling of ``ops``, over 1, 2 or 3 spatial axes, channels last or first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ....compiler import ops as F
+from ....compiler.ir.graph import Node
+from ....compiler.ops.lift import operands
+from ....runtime.dim import Dim, ceil_div, dim_max
+from ....runtime.errors import ArgumentError, ShapeError
+from .. import config
+from .define import operation
+
+NN = "keras.src.ops.nn"
+
+
+def per_axis(value: Any, n: int, name: str) -> tuple[int, ...]:
+    """One value for every spatial axis."""
+    out = (value,) * n if isinstance(value, int) else tuple(value)
+    if len(out) != n:
+        raise ArgumentError(f"{name} needs {n} values, one for each spatial axis, got {value!r}")
+    return out
+
+
+def padding_pairs(padding: str, sizes: Sequence[int], window: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> tuple:
+    """(before, after) for every axis. "same": the output has ceil(size / stride) elements; an odd total puts the extra one after."""
+    if padding == "valid":
+        return ((0, 0),) * len(sizes)
+    if padding != "same":
+        raise ArgumentError(f"padding is 'valid' or 'same', not {padding!r}")
+    out = []
+    for n, k, s, d in zip(sizes, window, strides, dilation):
+        reach = (k - 1) * d + 1
+        total = reach - 1 if s == 1 else dim_max((ceil_div(n, s) - 1) * s + reach - n, 0)
+        out.append((total // 2, total - total // 2))
+    return tuple(out)
+
+
+def channels_last(x: Node, data_format: str | None) -> Node:
+    """(N, C, *spatial) to (N, *spatial, C) where the format is channels first."""
+    if config.standardize_data_format(data_format) == "channels_last":
+        return x
+    return F.transpose(x, [0, *range(2, x.rank), 1])
+
+
+def restored(x: Node, data_format: str | None) -> Node:
+    """The other way round."""
+    if config.standardize_data_format(data_format) == "channels_last":
+        return x
+    return F.transpose(x, [0, x.rank - 1, *range(1, x.rank - 1)])
+
+
+def _check_positive(name: str, x: Node, window: Sequence[int], pads: Sequence, dilation: Sequence[int]) -> None:
+    for i, (n, k, (lo, hi), d) in enumerate(zip(x.shape[1:-1], window, pads, dilation)):
+        if type(n) is not Dim and n + lo + hi < (k - 1) * d + 1:
+            raise ShapeError(f"{name}: a window of {(k - 1) * d + 1} doesn't fit spatial axis {i} of size {n} (input {x.shape}, channels last); "
+                             "use padding='same', a smaller window, or a larger input")
+
+
+def convolve(x: Node, kernel: Node, strides: Any, padding: str, data_format: str | None, dilation_rate: Any, groups: int, name: str = "ops.conv") -> Node:
+    """The convolution of x (channels as ``data_format``) with kernel (*window, C / groups, O)."""
+    x, kernel = operands(name, x, kernel)
+    n = x.rank - 2
+    if n < 1 or kernel.rank != x.rank:
+        raise ShapeError(f"{name}: an input of shape {x.shape} and a kernel of shape {kernel.shape} don't fit: both have the spatial axes and two more")
+    if padding == "causal" and n != 1:
+        raise ArgumentError(f"{name}: padding='causal' is for one spatial axis, the input has {n}")
+    strides, dilation = per_axis(strides, n, "strides"), per_axis(dilation_rate, n, "dilation_rate")
+    x = channels_last(x, data_format)
+    window = kernel.shape[:-2]
+    pads = (((window[0] - 1) * dilation[0], 0),) if padding == "causal" else padding_pairs(padding, x.shape[1:-1], window, strides, dilation)
+    _check_positive(name, x, window, pads, dilation)
+    return restored(F.conv(x, kernel, strides, pads, dilation, groups), data_format)
+
+
+@operation(NN, 2)
+def conv(inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: str | None = None, dilation_rate: Any = 1) -> Any:
+    """Convolution; the number of groups follows from the channels of input and kernel."""
+    x, w = F.constant(inputs), F.constant(kernel)
+    channels = x.shape[-1 if config.standardize_data_format(data_format) == "channels_last" else 1]
+    if w.rank < 3 or channels % w.shape[-2] != 0:
+        raise ShapeError(f"ops.conv: {channels} input channels are no multiple of the kernel's {w.shape[-2] if w.rank > 1 else None} "
+                         f"(kernel {w.shape}: window, channels, filters)")
+    return convolve(x, w, strides, padding.lower(), data_format, dilation_rate, channels // w.shape[-2])
+
+
+@operation(NN, 2)
+def depthwise_conv(inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: str | None = None, dilation_rate: Any = 1) -> Any:
+    """Every channel with its own filters: kernel (*window, C, multiplier)."""
+    x, w = F.constant(inputs), F.constant(kernel)
+    channels = w.shape[-2]
+    w = F.reshape(w, (*w.shape[:-2], 1, channels * w.shape[-1]))
+    return convolve(x, w, strides, padding.lower(), data_format, dilation_rate, channels, "ops.depthwise_conv")
+
+
+@operation(NN, 3)
+def separable_conv(inputs: Any, depthwise_kernel: Any, pointwise_kernel: Any, strides: Any = 1, padding: str = "valid", data_format: str | None = None,
+                   dilation_rate: Any = 1) -> Any:
+    x = depthwise_conv.operation.body(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
+    return convolve(x, F.constant(pointwise_kernel), 1, "valid", data_format, 1, 1, "ops.separable_conv")
+
+
+def pool(x: Node, pool_size: Any, strides: Any, padding: str, data_format: str | None, mean: bool, name: str) -> Node:
+    n = x.rank - 2
+    if n < 1:
+        raise ShapeError(f"{name}: needs spatial axes between batch and channels, got shape {x.shape}")
+    window = per_axis(pool_size, n, "pool_size")
+    strides = window if strides is None else per_axis(strides, n, "strides")
+    x = channels_last(x, data_format)
+    pads = padding_pairs(padding.lower(), x.shape[1:-1], window, strides, (1,) * n)
+    _check_positive(name, x, window, pads, (1,) * n)
+    fn = F.avg_pool if mean else F.max_pool
+    return restored(fn(x, window, strides, pads), data_format)
+
+
+@operation(NN)
+def max_pool(inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: str | None = None) -> Any:
+    return pool(F.constant(inputs), pool_size, strides, padding, data_format, False, "ops.max_pool")
+
+
+@operation(NN)
+def average_pool(inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: str | None = None) -> Any:
+    """Means of windows; padded elements don't count."""
+    return pool(F.constant(inputs), pool_size, strides, padding, data_format, True, "ops.average_pool")
+
+
+__all__ = [
+    "average_pool", "conv", "depthwise_conv", "max_pool", "separable_conv",
+]
