@@ -136,27 +136,20 @@ class CompileLoss:
         weights = weights_per_output(sample_weight, names)
         if not self.built:
             self._build(labels, preds, names)
+        from . import ops
+        from .train_step import batch_count
+
         total = None
         for i, loss, weight, mean in self._parts:
-            from . import ops
-
             value = ops.cast(loss(labels[i], preds[i], weights[i]), "float32")
             if len(value.shape):
                 value = ops.sum(value)
             if mean is not None:
-                mean.update_state(ops.stack([value]), sample_weight=batch_count(preds[i]))
+                mean.update_state(ops.reshape(value, (1,)), sample_weight=batch_count(preds[i]))
             if weight is not None:
                 value = value * weight
             total = value if total is None else total + value
         return total
-
-
-def batch_count(x: Any) -> Any:
-    """The number of samples of ``x``, as a float tensor of shape (1,): the weight of a batch in a mean over batches."""
-    from . import ops
-
-    first = ops.reshape(x, (x.shape[0], -1))[:, :1]
-    return ops.reshape(ops.sum(ops.ones_like(ops.cast(first, "float32"))), (1,))
 
 
 def weights_per_output(sample_weight: Any, names: list[str]) -> list[Any]:
