@@ -73,7 +73,7 @@ THIRD_PARTY = {
     "numpy": ThirdParty(("*",)),
     "ml_dtypes": ThirdParty(("*",)),
     "llvmlite": ThirdParty(("runtime.cpu", "compiler.codegen.llvm.*")),
-    "triton": ThirdParty(("compiler.codegen.triton.compile",), lazy=True),
+    "triton": ThirdParty(("compiler.codegen.triton.compile", "compiler.codegen.triton.worker"), lazy=True),
     "cuda": ThirdParty(("runtime.cuda",), lazy=True),
     "networkx": ThirdParty(("compiler.passes.*", "compiler.program.*"), lazy=True),
     "h5py": ThirdParty(("frontends.keras.*",), lazy=True),
