@@ -6,24 +6,66 @@ once, from Python's ``random`` (so ``utils.set_random_seed`` fixes it); every ca
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import math
 import random as python_random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from ...runtime.dtype import as_dtype, float32
-from ...runtime.errors import ArgumentError, ShapeError
+from ...runtime.errors import ArgumentError, ModelFormatError, ShapeError
 
 
 def _np_dtype(dtype: Any) -> np.dtype:
     return (float32 if dtype is None else as_dtype(dtype)).np
 
 
+# Bytes that variables may still take while a file is loaded: [left, size of the file's weights]. None: no file is being loaded.
+_BUDGET: ContextVar[list[int] | None] = ContextVar("kerogen_weight_budget", default=None)
+
+
+@contextlib.contextmanager
+def placeholders(limit: int) -> Iterator[None]:
+    """Inside, random initial values are zeros (they are about to be read from a file), and values of any kind are refused when their sum exceeds
+    ``limit`` bytes: a configuration can't make the reader allocate more than its weights justify.
+    """
+    token = _BUDGET.set([limit])
+    try:
+        yield
+    finally:
+        _BUDGET.reset(token)
+
+
+def _budgeted(call: Callable) -> Callable:
+    """An initializer's ``__call__`` that respects ``placeholders``."""
+    @functools.wraps(call)
+    def wrapper(self: Any, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> np.ndarray:
+        budget = _BUDGET.get()
+        if budget is not None:
+            nbytes = math.prod(int(n) for n in shape) * _np_dtype(dtype).itemsize
+            budget[0] -= nbytes
+            if budget[0] < 0:
+                raise ModelFormatError(f"the configuration asks for a weight of shape {tuple(shape)} ({nbytes:,} bytes), far more than the file's "
+                                       "weights have; the file is damaged or hostile")
+            if isinstance(self, RandomInitializer):
+                return np.zeros(tuple(shape), _np_dtype(dtype))
+        return call(self, shape, dtype, **kwargs)
+
+    return wrapper
+
+
 class Initializer:
     """Base class: subclasses define ``__call__(shape, dtype=None)`` and, where they have arguments, ``get_config``."""
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "__call__" in cls.__dict__:
+            cls.__call__ = _budgeted(cls.__dict__["__call__"])  # type: ignore[method-assign]
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(shape, dtype=None)")

@@ -16,6 +16,7 @@ from . import data_adapter, train_step
 from . import optimizers as optimizers_module
 from .callback import CallbackList, History
 from .compile_arguments import CompileLoss, CompileMetrics
+from .layer import changes
 from .metric import Mean, Metric
 from .structure import flatten, map_structure
 
@@ -62,7 +63,29 @@ class _Epochs:
                 return
 
 
-class Trainer:
+class Saving:
+    """Files of a model: see ``saving``."""
+
+    def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
+        """Writes a ``.keras`` file: configuration, weights, optimizer state. Keras loads it."""
+        from .saving import save_model
+
+        save_model(self, filepath, overwrite, zipped, **kwargs)
+
+    def save_weights(self, filepath: Any, overwrite: bool = True, max_shard_size: Any = None) -> None:
+        """Writes a ``.weights.h5`` file: weights and optimizer state."""
+        from .saving import save_weights
+
+        save_weights(self, filepath, overwrite, max_shard_size)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Reads the weights of a ``.weights.h5`` or ``.keras`` file. A file that doesn't fit changes nothing."""
+        from .saving import load_weights
+
+        load_weights(self, filepath, skip_mismatch, **kwargs)
+
+
+class Trainer(Saving):
     """See the module. Attributes after ``compile``: ``optimizer``, ``loss``, ``metrics``, ``history`` (after ``fit``), ``stop_training``."""
 
     compiled = False
@@ -199,9 +222,8 @@ class Trainer:
         """The executable of this kind for data of these shapes."""
         if self._steps is None:
             self._steps = {}
-        trainable = tuple(id(v) for v in self.trainable_variables) if kind == "train" else ()
-        key = (kind, train_step.signature(parts), trainable, self.optimizer.version if kind == "train" else 0)
-        found = self._steps.get(key)
+        key = (kind, train_step.signature(parts), self.optimizer.version if kind == "train" else 0)
+        found = self._steps.get((*key, changes()))
         if found is None:
             fresh = [a for a in (self._compile_loss, self._compile_metrics) if a is not None and not a.built]
             try:
@@ -210,7 +232,7 @@ class Trainer:
                 for a in fresh:  # built from data that didn't fit: the next call starts anew
                     a.reset()
                 raise
-            self._steps[key] = found
+            self._steps[(*key, changes())] = found  # tracing may have built layers, which counts as a change
         return found
 
     def _run(self, steps: dict, kind: str, make: Callable, batch: tuple) -> Any:
