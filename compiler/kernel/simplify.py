@@ -47,7 +47,7 @@ def _sum(a: dict[Expr, int], b: dict[Expr, int], scale: int) -> dict[Expr, int]:
     for x, v in b.items():
         v = out[x] + v * scale if x in out else v * scale
         if _is_zero(v):
-            del out[x]
+            out.pop(x, None)
         else:
             out[x] = v
     return out

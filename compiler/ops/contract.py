@@ -89,11 +89,12 @@ class DotGeneral(Op):
 
     def _transposed(self, ct: Node, other: Node, rank: int, ct_batch, ct_free, other_free, other_batch, batch, free, contract, other_contract) -> Node:
         """The cotangent of one operand: ``ct`` times the other operand, over the other's free axes, in the operand's order of axes."""
+        # The other's contracted axes come in the order of their positions.
+        contracted = tuple([contract[i] for i in sorted(range(len(contract)), key=lambda i: other_contract[i])])
+        if (*batch, *contracted, *free) == tuple(range(rank)):  # the other operand first: no transpose follows
+            return f.node(DotGeneral(other_free, ct_free, other_batch, ct_batch, self.precision), other, ct)
         product = f.node(DotGeneral(ct_free, other_free, ct_batch, other_batch, self.precision), ct, other)
-        # Its axes: batch, this operand's free ones, then the other's contracted ones in the order of their positions.
-        by_position = sorted(range(len(contract)), key=lambda i: other_contract[i])
-        order = (*batch, *free, *[contract[i] for i in by_position])
-        return f.transpose(product, f.inverse(order))
+        return f.transpose(product, f.inverse((*batch, *free, *contracted)))
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         a, b = node.inputs
