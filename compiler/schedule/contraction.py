@@ -104,7 +104,7 @@ def choose_gemm(form: ContractForm, target: Target) -> GemmSchedule:
         return GemmSchedule(1, vectors, lanes, 1, 256, True)
     vectors = _fitting(n, lanes, 4 if target.registers >= 32 else 2)
     spare = target.registers - 2 - vectors  # B vectors and one broadcast stay in registers beside the accumulators
-    rows = max(2, min(8, spare // vectors))
+    rows = max(2, min(8 if vectors > 1 else 12, spare // vectors))  # one register per row pointer bounds them too
     if type(m) is not Dim:
         tiles = ceil_div(m, rows)
         rows = ceil_div(m, tiles)

@@ -1,0 +1,106 @@
+"""What a compilation says of itself: debug output, stage files, and the plain data that ``explain()`` prints.
+
+``KEROGEN_DEBUG`` prints to stderr: 1 times per phase and kernel, 2 merges refused, 3 schedules, 4 generated code, 5 graphs after each pass that changed
+them, 6 assembly. ``KEROGEN_DUMP=dir`` writes numbered files of every stage into a folder per compilation.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from ..runtime.config import DEBUG, DUMP
+from ..runtime.dim import text
+from .ir.graph import Graph
+from .ir.text import graph_text
+from .kernel.text import kernel_text
+from .passes.fuse import Partition, unfused
+from .program.program import Call, Program
+
+_SERIAL = count()
+
+
+class Dump:
+    """One compilation's record. Cheap when nothing is asked for: texts are made only to be printed or written."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.level = DEBUG.get()
+        self.phases: dict[str, float] = {}
+        self.kernels: list[dict] = []
+        self.refusals: list[str] = []
+        self._stage = count()
+        root = DUMP.get()
+        self.folder: Path | None = None
+        if root:
+            safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name) or "graph"
+            self.folder = Path(root) / f"{next(_SERIAL):03d}-{safe}"
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _say(self, level: int, make: Callable[[], str]) -> None:
+        if self.level >= level:
+            print(make(), file=sys.stderr)
+
+    def _write(self, suffix: str, make: Callable[[], str]) -> None:
+        if self.folder is not None:
+            (self.folder / f"{next(self._stage):02d}-{suffix}").write_text(make())
+
+    def phase(self, name: str, seconds: float) -> None:
+        """Adds to the time of a phase."""
+        self.phases[name] = self.phases.get(name, 0.0) + seconds
+        self._say(1, lambda: f"kerogen {self.name}: {name} {1e3 * seconds:.1f} ms")
+
+    def graph(self, name: str, graph: Graph, before: Graph | None, seconds: float) -> None:
+        """A graph after a pass; printed and written where the pass changed it."""
+        if before is not None:
+            self.phase(name, seconds)
+            if all(a is b for a, b in zip(graph.outputs, before.outputs)):
+                return
+        self._say(5, lambda: f"# {name}\n{graph_text(graph)}")
+        self._write(f"{name.replace(' ', '-')}.graph", lambda: graph_text(graph))
+
+    def fusion(self, partition: Partition, seconds: float) -> None:
+        self.phase("fuse", seconds)
+        self.refusals = list(unfused(partition))
+        self._say(2, lambda: "\n".join(f"not fused: {line}" for line in self.refusals))
+
+    def program(self, program: Program) -> None:
+        self._write("program.txt", lambda: program_text(program))
+        self._say(3, lambda: program_text(program))
+
+    def kernel(self, call: Call, code: Any, seconds: float) -> None:
+        """A kernel that was emitted: ``code`` has symbol, text and whether the cache held it."""
+        self.phases["emit"] = self.phases.get("emit", 0.0) + seconds
+        self.kernels.append({"name": call.kernel.name, "symbol": code.symbol, "origins": list(call.origins), "cached": code.cached,
+                             "template": code.template, "seconds": seconds, "text": kernel_text(call.kernel)})
+        self._say(1, lambda: f"kerogen {self.name}: {call.kernel.name} ({code.template}{', cached' if code.cached else ''}) {1e3 * seconds:.1f} ms")
+        self._say(4, code.text)
+        self._write(f"{call.kernel.name}.ll", code.text)
+
+    def report(self) -> dict:
+        """Plain data for ``Executable.explain`` and ``stats``."""
+        return {"phases": dict(self.phases), "kernels": self.kernels, "refusals": self.refusals}
+
+
+def program_text(program: Program) -> str:
+    """Every call in order: its kernel, schedule and values."""
+    names: dict[Any, str] = {}
+
+    def name(v: Any) -> str:
+        if v not in names:
+            names[v] = f"%{v.kind}{v.index if v.index >= 0 else len(names)}" + (f"->input{v.donated}" if v.donated >= 0 else "")
+        return names[v]
+
+    lines = []
+    for title, calls in (("setup", program.setup), ("calls", program.calls)):
+        lines.append(f"{title}:")
+        for c in calls:
+            shapes = ", ".join(f"{name(v)}[{','.join(map(text, v.shape))}]" for v in c.values)
+            lines.append(f"  {c.kernel.name}({shapes}) {c.schedule or ''}")
+            lines.extend("    " + line for line in kernel_text(c.kernel).splitlines())
+    return "\n".join(lines) + "\n"
+
+
