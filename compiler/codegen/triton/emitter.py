@@ -203,17 +203,17 @@ class Emitter(Writer):
         dims, level = self._join(list(args))
         c = self._unify(e, list(args))
         type_ = c[0].type
-        if e.fn.name in _HELPED or (e.fn in (s.maximum, s.minimum) and type_ not in ("float32", "int32")):
-            shift = e.fn in (s.shl, s.shr) and c[1].lit and 0 <= int(c[1].text) < e.dtype.bits
-            c = [v if shift and i == 1 else self.atom(v) for i, v in enumerate(c)]  # functions need operands with a type
-        operands = [v.text for v in c]
         if e.fn in (s.floordiv, s.mod) and e.children[0].dtype is d.int64 and isinstance(e.children[1], Const) and e.children[1].value > 0:
             with unguarded():
                 low = bounds(e.children[0])[0]
                 plain = low is not None and low >= 0
             if plain:
-                text = f"({operands[0]} {'//' if e.fn is s.floordiv else '%'} {operands[1]})"
+                text = f"({c[0].text} {'//' if e.fn is s.floordiv else '%'} {c[1].text})"
                 return self.value(text, type_, dims, level)
+        if e.fn.name in _HELPED or (e.fn in (s.maximum, s.minimum) and type_ not in ("float32", "int32")):
+            shift = e.fn in (s.shl, s.shr) and c[1].lit and 0 <= int(c[1].text) < e.dtype.bits
+            c = [v if shift and i == 1 else self.atom(v) for i, v in enumerate(c)]  # functions need operands with a type
+        operands = [v.text for v in c]
         text = self.scalars.op(e.fn.name, e.children[0].dtype, type_, operands)
         return self.value(text, "int1" if e.fn.result == "bool" else type_, dims, level)
 

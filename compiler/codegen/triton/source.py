@@ -67,7 +67,7 @@ def _assemble(kernel: Kernel, schedule: TritonSchedule, em: Emitter, grid: int) 
         signature.append((name, "i32" if k in em.limits else "i64"))
     if em.checks:
         signature.append(("error_ptr", "*i64"))
-    name = "".join(c if c.isalnum() else "_" for c in kernel.name) or "kernel"
+    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in kernel.name) + "_kernel"  # "and", "range" are names of kernels too
     name = name if not name[0].isdigit() else f"k{name}"
     comment = "".join(f"# {line}\n" for line in kernel_text(kernel).splitlines() if len(line) < 400)
     body = "\n".join(f"    {line}" for line in em.levels[0].lines) or "    pass"

@@ -65,7 +65,7 @@ class Memory:
         self.readers = [np.zeros(s[1] - s[0], np.int32) if s[3] else None for s in self.spans]
 
     def check(self, what: str, pointers: np.ndarray, mask: np.ndarray, size: int) -> None:
-        at = pointers[np.broadcast_to(mask, pointers.shape)].reshape(-1)
+        at = pointers[np.broadcast_to(mask.astype(bool, copy=False), pointers.shape)].reshape(-1)
         if at.size == 0:
             return
         if len(self.spans) == 0:
@@ -135,6 +135,13 @@ def patch():
             a, b = (ti.TensorHandle(widen(x.data), tl.float32) for x in (a, b))
         return dot(self, a, b, d, input_precision, max_num_imprecise_acc)
 
+    binary_op = builder.binary_op
+
+    def compare(self, lhs, rhs, op):
+        """A comparison's result is int1: the interpreter keeps the operands' type, and broadcasts a scalar condition as that."""
+        out = binary_op(self, lhs, rhs, op)
+        return ti.TensorHandle(out.data, tl.int1) if out.data.dtype == np.bool_ else out
+
     def size_of(handle) -> int:
         return max(1, handle.get_element_ty().primitive_bitwidth // 8)
 
@@ -163,7 +170,7 @@ def patch():
     def call(self, *args, **kwargs):
         return self.rewrite()(*args, **kwargs)
 
-    builder.cast_impl, builder.create_dot = cast, create_dot
+    builder.cast_impl, builder.create_dot, builder.binary_op = cast, create_dot, compare
     builder.create_masked_load, builder.create_masked_store = create_masked_load, create_masked_store
     ti.ReduceOps.generic_reduce = generic_reduce
     ti.InterpretedFunction.__call__ = call  # the language is patched once, for the process
