@@ -37,17 +37,22 @@ def by_name(kind: str, name: str, *tables: Mapping[str, Any]) -> Any:
 @cache
 def builtins() -> dict[str, dict[str, Any]]:
     """The closed table: module as Keras writes it -> class name -> class (or function). The first module of a class is the one written."""
-    from . import activations, constraints, initializers, layers, losses, metrics, models, optimizers, regularizers, schedules
+    from . import activations, constraints, dtype_policy, initializers, layers, losses, metrics, optimizers, regularizers, schedules
+    from .functional import Functional
     from .layer import Layer
+    from .model import Model
     from .operation import Operation
+    from .random import SeedGenerator
+    from .sequential import Sequential
 
     def classes_of(module: Any, base: type) -> dict[str, Any]:
         return {n: c for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, base) and n == c.__name__ and not n.startswith("_")}
 
-    top = dict(models.CLASSES)
+    top = {"Sequential": Sequential, "Functional": Functional, "Model": Model, "DTypePolicy": dtype_policy.DTypePolicy}
     table = {
         "keras.layers": {n: c for n, c in classes_of(layers, Layer).items() if n not in ("Lambda", "Layer") and n not in top},
         "keras": top,
+        "keras.random": {"SeedGenerator": SeedGenerator},
         "keras.initializers": dict(initializers.CLASSES),
         "keras.regularizers": dict(regularizers.CLASSES),
         "keras.constraints": dict(constraints.CLASSES),
@@ -60,9 +65,10 @@ def builtins() -> dict[str, dict[str, Any]]:
                               and n not in ("get", "serialize", "deserialize")},
     }
     table["keras.models"] = top
-    table["keras.src.models.functional"] = {n: c for n, c in top.items() if n in ("Functional", "Model")}
-    table["keras.src.models.sequential"] = {n: c for n, c in top.items() if n == "Sequential"}
-    table["keras.src.models.model"] = {n: c for n, c in top.items() if n == "Model"}
+    table["keras.dtype_policies"] = {"DTypePolicy": dtype_policy.DTypePolicy}
+    table["keras.src.models.functional"] = {"Functional": Functional, "Model": Functional}
+    table["keras.src.models.sequential"] = {"Sequential": Sequential}
+    table["keras.src.models.model"] = {"Model": Model}
     for module, ops in _operations(Operation, Layer).items():
         table[module] = ops
     return table
@@ -83,7 +89,9 @@ def _operations(base: type, layer: type) -> dict[str, dict[str, Any]]:
 
 @cache
 def _public_names() -> dict[Any, tuple[str, str]]:
-    names: dict[Any, tuple[str, str]] = {}
+    from .functional import Functional
+
+    names: dict[Any, tuple[str, str]] = {Functional: ("keras.src.models.functional", "Functional")}
     for module, table in builtins().items():
         for name, obj in table.items():
             names.setdefault(obj, (module, name))
@@ -245,11 +253,7 @@ def _arguments(cls: type, config: dict, depth: int) -> dict:
     """The config of a built-in class. A container's layers stay descriptions: its own ``from_config`` makes them, in order."""
     if "layers" in config:
         return dict(config)
-    return {k: _argument(v, depth) for k, v in config.items()}
-
-
-def _argument(v: Any, depth: int) -> Any:
-    return v if isinstance(v, dict) and v.get("class_name") == "DTypePolicy" and "DTypePolicy" not in builtins()["keras"] else _deserialize(v, depth + 1)
+    return {k: _deserialize(v, depth + 1) for k, v in config.items()}
 
 
 def _find_class(name: str, module: Any, registered: Any, what: str) -> type:

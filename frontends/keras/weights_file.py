@@ -61,9 +61,10 @@ def parts(x: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_container(x: Any) -> bool:
-    from . import models
+    from .functional import Functional
+    from .sequential import Sequential
 
-    return isinstance(x, tuple(c for n, c in models.CLASSES.items() if n in ("Functional", "Sequential")))
+    return isinstance(x, (Functional, Sequential))
 
 
 def walk(x: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
