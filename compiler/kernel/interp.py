@@ -127,7 +127,7 @@ class _Run:
         if isinstance(e, Cast):
             return cast(c[0], e.dtype)
         if isinstance(e, Bitcast):
-            return np.ascontiguousarray(c[0]).view(e.dtype.np)
+            return np.array(c[0], order="C").view(e.dtype.np)
         if isinstance(e, Check):
             if c[0].size and (c[0].min() < 0 or c[0].max() >= int(e.size)):
                 raise IndexRangeError(f"index outside [0, {int(e.size)}) (site {e.code})")

@@ -64,7 +64,8 @@ class Sum(Monoid):
         return (op(s.add, a[0], b[0]),)
 
     def reduce(self, arrays, axes):
-        return (np.sum(_wide(arrays[0]), axis=axes, dtype=_wide(arrays[0][:0]).dtype).astype(arrays[0].dtype),)
+        wide = _wide(arrays[0])
+        return (np.sum(wide, axis=axes, dtype=wide.dtype).astype(arrays[0].dtype),)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Prod(Monoid):
         return (op(s.mul, a[0], b[0]),)
 
     def reduce(self, arrays, axes):
-        return (np.prod(_wide(arrays[0]), axis=axes, dtype=_wide(arrays[0][:0]).dtype).astype(arrays[0].dtype),)
+        wide = _wide(arrays[0])
+        return (np.prod(wide, axis=axes, dtype=wide.dtype).astype(arrays[0].dtype),)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,8 @@ def random_graph(seed: int, steps: int = 12, classes: list[type[Op]] | None = No
 
 
 def _shaped(x: Node, shape: tuple[int, ...]) -> Node:
-    """``x`` with its elements repeated or cropped to ``shape``."""
+    """``x`` with its elements repeated or cropped to ``shape``; repeated ones are made unequal, since equal ones make ties and zero variances,
+    whose outcome rounding decides."""
     size = int(np.prod(shape, dtype=np.int64))
     if x.type.size == 0:
         return f.full(shape, 0.5, x.dtype)
@@ -91,6 +92,7 @@ def _shaped(x: Node, shape: tuple[int, ...]) -> Node:
     if x.type.size < size:
         times = -(-size // x.type.size)
         flat = f.reshape(f.broadcast_to(f.reshape(flat, (1, x.type.size)), (times, x.type.size)), (times * x.type.size,))
+        flat = f.add(flat, np.linspace(-0.7, 0.9, times * x.type.size).astype(x.dtype.np))
     return f.reshape(f.slice_(flat, (0,), (size,)), shape)
 
 
