@@ -62,7 +62,7 @@ class Relu(_Activation):
     kind = "composite"
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
-        return np.maximum(arrays[0], arrays[0].dtype.type(0))
+        return np.asarray(np.maximum(arrays[0], arrays[0].dtype.type(0)))
 
     def decompose(self, *inputs: Node) -> Node:
         return f.maximum(inputs[0], 0)
@@ -80,7 +80,7 @@ class Silu(_Activation):
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
         x = _wide(arrays[0])
         with np.errstate(all="ignore"):
-            return (x / (1 + np.exp(-x))).astype(arrays[0].dtype)
+            return np.asarray(x / (1 + np.exp(-x))).astype(arrays[0].dtype)
 
     def decompose(self, *inputs: Node) -> Node:
         return f.mul(inputs[0], f.sigmoid(inputs[0]))
@@ -98,7 +98,7 @@ class Softplus(_Activation):
     kind = "composite"
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
-        return np.logaddexp(_wide(arrays[0]), 0).astype(arrays[0].dtype)
+        return np.asarray(np.logaddexp(_wide(arrays[0]), 0)).astype(arrays[0].dtype)
 
     def decompose(self, *inputs: Node) -> Node:
         x = inputs[0]
@@ -124,7 +124,7 @@ class Gelu(_Activation):
                 out = 0.5 * x * (1 + np.tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))
             else:
                 out = x * 0.5 * np.vectorize(erfc, otypes=[np.float64])(-x / sqrt(2))
-        return out.astype(arrays[0].dtype)
+        return np.asarray(out).astype(arrays[0].dtype)
 
     def decompose(self, *inputs: Node) -> Node:
         x = inputs[0]
@@ -256,7 +256,7 @@ class LogSumExp(_AlongAxes):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
         nothing = np.array([[-np.inf, -np.inf], [-np.inf, 2.0], [np.inf, 1.0]], np.float32)
-        return [*super().samples(rng), Sample(cls((1,)), (nothing,), smooth=False), Sample(cls((0,)), (np.zeros((0, 3), np.float32),), tags=("size0",))]
+        return [*super().samples(rng), Sample(cls((1,)), (nothing,), smooth=False), Sample(cls((0,)), (np.zeros((0, 3), np.float32),), smooth=False, tags=("size0",))]
 
 
 @dataclass(frozen=True, eq=False)

@@ -154,6 +154,7 @@ class FloorDiv(Elementwise):
 
     kind = "elementwise"
     fn = s.floordiv
+    ranges = ((-4.0, 4.0), (1.1, 2.0))
 
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
         return None, None
@@ -164,6 +165,7 @@ class Mod(Elementwise):
 
     kind = "elementwise"
     fn = s.mod
+    ranges = ((-4.0, 4.0), (1.1, 2.0))
 
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
         a, b = node.inputs
@@ -175,6 +177,7 @@ class Rem(Elementwise):
 
     kind = "elementwise"
     fn = s.rem
+    ranges = ((-4.0, 4.0), (1.1, 2.0))
 
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
         a, b = node.inputs

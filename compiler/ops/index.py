@@ -97,7 +97,7 @@ class Take(Op):
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
         x, indices = arrays
         _check_range("Take", indices, x.shape[self.axis])
-        return np.take(x, indices, self.axis)
+        return np.asarray(np.take(x, indices, self.axis))
 
     def vjp(self, node: Node, ct: Node) -> Cotangents:
         x, indices = node.inputs

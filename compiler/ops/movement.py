@@ -47,6 +47,8 @@ class Reshape(Op):
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         source = node.inputs[0].shape
         out: list[Expr] = [index(0)] * len(source)
+        if any(type(n) is not dim.Dim and n == 0 for n in source):  # nothing to index
+            return args[0](tuple(out))
         for ins, outs in reshape_groups(source, self.shape):
             flat = ix.ravel([at[i] for i in outs], tuple([self.shape[i] for i in outs]))
             for i, e in zip(ins, ix.unravel(flat, tuple([source[i] for i in ins]))):
@@ -307,7 +309,7 @@ class Pad(Op):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        out = [Sample(cls(*spec), (rng.standard_normal(shape).astype(np.float32),), tags=(tag,)) for shape, spec, tag in [
+        out = [Sample(cls(*spec), (rng.standard_normal(shape).astype(np.float32),), smooth=len(spec) == 3 or np.isfinite(spec[3]), tags=(tag,)) for shape, spec, tag in [
             ((3, 5), ((1, 0), (2, 3), (0, 0)), "odd"), ((0, 3), ((1, 0), (1, 0), (0, 0)), "size0"), ((), ((), (), ()), "size1"),
             ((2, 1, 4), ((0, 2, -1), (0, 1, -2), (0, 0, 0), -1.5), "broadcast"), ((5,), ((1,), (2,), (2,)), "odd"), ((1,), ((-1,), (3,), (1,)), "size1"),
             ((7, 3), ((-2, 1), (4, -3), (1, 3), float("-inf")), "odd"), ((5, 2), ((-3, 0), (-2, 0), (0, 0)), "size0")]]

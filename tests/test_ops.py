@@ -1,0 +1,231 @@
+"""Every op, from the samples in its class: an op that is added is tested without a word here.
+
+Each check is one function over (op, number of the sample). ``case`` gives the sample's graph and arrays: a column for another executor
+is one more function that runs that graph and calls ``agree``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import zlib
+from functools import cache
+
+import numpy as np
+import pytest
+
+from kerogen.compiler.ir.evaluate import evaluate
+from kerogen.compiler.ir.graph import Graph, Input, Node, leaf, node
+from kerogen.compiler.ir.text import constants_of, graph_text, parse_graph
+from kerogen.compiler.ir.types import TensorType
+from kerogen.compiler.ir.verify import verify
+from kerogen.compiler.kernel.interp import run_kernel
+from kerogen.compiler.ops import functional as f
+from kerogen.compiler.ops import op_classes
+from kerogen.compiler.ops.base import Op, Sample
+from kerogen.compiler.ops.constant import Constant
+from kerogen.compiler.passes.autodiff import grad
+from kerogen.compiler.passes.decompose import decompose
+from kerogen.compiler.passes.fuse import Group
+from kerogen.compiler.passes.lower import lower_group
+from kerogen.runtime.dtype import as_dtype, float64
+from kerogen.runtime.errors import GradientError, KerogenError
+
+from .compare import assert_close
+
+OPS = op_classes()
+TAGS = {"broadcast", "size0", "size1", "odd"}
+TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 4e-3, "bfloat16": 3e-2}
+
+
+@cache
+def samples(name: str) -> list[Sample]:
+    return OPS[name].samples(np.random.default_rng(zlib.crc32(name.encode())))
+
+
+CASES = [pytest.param(name, i, id=f"{name}-{i}") for name in OPS for i in range(len(samples(name)))]
+SMOOTH = [pytest.param(name, i, id=f"{name}-{i}") for name, cls in OPS.items() if cls.differentiable for i, s in enumerate(samples(name))
+          if s.smooth and any(as_dtype(a.dtype).is_float for a in s.arrays)]
+
+
+def type_of(a: np.ndarray) -> TensorType:
+    return TensorType(a.shape, as_dtype(a.dtype))
+
+
+def case(name: str, i: int) -> tuple[Graph, list[np.ndarray]]:
+    """The graph of one op over inputs, and what to feed them."""
+    sample = samples(name)[i]
+    return graph_of(sample.op, sample.arrays), list(sample.arrays)
+
+
+def graph_of(op: Op, arrays) -> Graph:
+    inputs = tuple(leaf(f"x{k}", type_of(a)) for k, a in enumerate(arrays))
+    return Graph(inputs, (node(op, *inputs),), name=op.name)
+
+
+def agree(actual: np.ndarray, expected: np.ndarray, what: str) -> None:
+    """Floats within the type's tolerance; everything else exactly."""
+    dtype = as_dtype(expected.dtype)
+    if dtype.is_float:
+        assert as_dtype(actual.dtype) is dtype, f"{what}: {actual.dtype}, expected {dtype}"
+        assert_close(actual.astype(np.float64), expected.astype(np.float64), TOLERANCE[dtype.name], what=what)
+    else:
+        assert_close(actual, expected, 0, what=what)
+
+
+def interpret(graph: Graph, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Every node lowered to a kernel of its own, which the interpreter runs."""
+    graph = decompose(graph)
+    values: dict[Node, np.ndarray] = dict(zip(graph.inputs, arrays))
+    for n in graph.nodes:
+        if isinstance(n.op, Constant) and n.op.array.size != 1:  # a buffer, not an expression
+            values[n] = n.op.array
+        elif not isinstance(n.op, Input):
+            lowered = lower_group(Group([n], members={n: "same"}, mode="scatter" if n.op.kind == "scatter" else "map"), lambda m: m is not n)
+            out = np.full(tuple(map(int, n.shape)), 77).astype(n.dtype.np)
+            buffers = {b.name: (out if m is n else values[m]).reshape(b.shape) for b, m in zip(lowered.kernel.buffers, lowered.nodes)}
+            run_kernel(lowered.kernel, buffers)
+            values[n] = out
+    return [values[o] for o in graph.outputs]
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_has_samples_that_cover_the_sizes(name: str) -> None:
+    given = samples(name)
+    missing = TAGS - {t for s in given for t in s.tags}
+    assert len(given) >= 4 and not missing, f"{name} has {len(given)} samples (at least 4), none tagged {sorted(missing)}"
+    for s in given:
+        sizes = [n for a in s.arrays for n in a.shape]
+        assert "size0" not in s.tags or not s.arrays or 0 in sizes or 0 in s.op.infer(*map(type_of, s.arrays)).shape, f"{s.op} is tagged size0"
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_has_a_gradient_or_says_why_not(name: str) -> None:
+    cls = OPS[name]
+    own = cls.vjp is not Op.vjp
+    if cls.differentiable:
+        assert own, f"{name} is differentiable but has no vjp"
+        assert not cls.no_gradient
+    else:
+        assert cls.no_gradient, f"{name} is not differentiable and doesn't say why (no_gradient)"
+        assert not own, f"{name} says that it has no gradient, and has a vjp"
+        sample = samples(name)[0]
+        y = graph_of(sample.op, sample.arrays).outputs[0]
+        with pytest.raises(GradientError, match=re.escape(cls.no_gradient)):
+            y.op.vjp(y, y)
+
+
+@pytest.mark.parametrize(("name", "i"), CASES)
+def test_infer_says_what_eval_gives(name: str, i: int) -> None:
+    sample = samples(name)[i]
+    inferred, value = sample.op.infer(*map(type_of, sample.arrays)), sample.op.eval(*sample.arrays)
+    assert isinstance(value, np.ndarray)
+    assert type_of(value).same(inferred), f"eval gives {type_of(value)}, infer says {inferred}"
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_bad_operands_are_refused(name: str) -> None:
+    for bad in OPS[name].bad_samples():
+        with pytest.raises(bad.error, match=bad.match) as caught:
+            bad.op.infer(*bad.types)
+        assert isinstance(caught.value, KerogenError)
+    takes_anything = {"Bitcast", "Cast", "StopGradient", "Constant"}
+    assert OPS[name].bad_samples() or name in takes_anything, f"{name} refuses nothing"
+
+
+@pytest.mark.parametrize(("name", "i"), CASES)
+def test_text_parses_back_to_the_same_text(name: str, i: int) -> None:
+    graph, _ = case(name, i)
+    if OPS[name].differentiable and graph.outputs[0].dtype.is_float:  # its derivative is text too
+        y, xs = graph.outputs[0], [x for x in graph.inputs if x.dtype.is_float]
+        graph = Graph(graph.inputs, (y, *grad(y, xs, f.ones_like(y))), name=name)
+    verify(graph)
+    text = graph_text(graph)
+    again = parse_graph(text, OPS, constants_of(graph))
+    verify(again)
+    assert graph_text(again) == text
+    assert f"{name}(" in text
+
+
+@pytest.mark.parametrize(("name", "i"), CASES)
+def test_lowered_and_interpreted_equals_eval(name: str, i: int) -> None:
+    graph, arrays = case(name, i)
+    agree(interpret(graph, arrays)[0], graph.outputs[0].op.eval(*arrays), f"{graph.outputs[0].op}")
+
+
+@pytest.mark.parametrize(("name", "i"), [p for p in CASES if OPS[p.values[0]].kind == "composite"])
+def test_decomposition_equals_eval(name: str, i: int) -> None:
+    graph, arrays = case(name, i)
+    agree(evaluate(decompose(graph), arrays)[0], evaluate(graph, arrays)[0], f"{graph.outputs[0].op}")
+
+
+def in_float64(sample: Sample) -> tuple[Op, list[np.ndarray]]:
+    """The sample with float64 in place of every floating type."""
+    op = sample.op
+    if any(fd.name == "dtype" for fd in dataclasses.fields(op)) and op.dtype.is_float:
+        op = dataclasses.replace(op, dtype=float64)
+    return op, [a.astype(np.float64) if as_dtype(a.dtype).is_float else a for a in sample.arrays]
+
+
+def slope(fn, xs: list[np.ndarray], direction: list[np.ndarray], h: float = 1e-4) -> float:
+    """The directional derivative of a scalar function by central differences of fourth order."""
+    def at(t: float) -> float:
+        return fn([x + t * d if as_dtype(x.dtype).is_float else x for x, d in zip(xs, direction)])
+    return (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
+
+
+def check_slopes(fn, derivative: list[np.ndarray], xs: list[np.ndarray], floats: list[int], rng: np.random.Generator, relative: float) -> None:
+    for _ in range(3):
+        direction = [rng.standard_normal(x.shape) for x in xs]
+        expected = slope(fn, xs, direction)
+        actual = sum(float(np.sum(g * direction[k])) for g, k in zip(derivative, floats))
+        assert abs(actual - expected) <= relative * max(abs(expected), 1e-2), f"derivative {actual!r}, finite differences {expected!r}"
+
+
+@pytest.mark.parametrize(("name", "i"), SMOOTH)
+def test_vjp_equals_finite_differences(name: str, i: int) -> None:
+    rng = np.random.default_rng(i)
+    op, xs = in_float64(samples(name)[i])
+    graph = graph_of(op, xs)
+    y, floats = graph.outputs[0], [k for k, x in enumerate(graph.inputs) if x.dtype.is_float]
+    if not y.dtype.is_float:
+        return
+    ct = rng.standard_normal(tuple(y.shape))
+    g = Graph(graph.inputs, tuple(grad(y, [graph.inputs[k] for k in floats], f.constant(ct))))
+    verify(g)
+    check_slopes(lambda at: float(np.sum(ct * op.eval(*at))), evaluate(g, xs), xs, floats, rng, 1e-6)
+
+
+@pytest.mark.parametrize(("name", "i"), SMOOTH)
+def test_vjp_of_vjp_equals_finite_differences(name: str, i: int) -> None:
+    """The derivative of <gradient, v>: every vjp is made of ops that have one."""
+    rng = np.random.default_rng(i)
+    op, xs = in_float64(samples(name)[i])
+    graph = graph_of(op, xs)
+    y, floats = graph.outputs[0], [k for k, x in enumerate(graph.inputs) if x.dtype.is_float]
+    if not y.dtype.is_float or max((a.size for a in xs), default=0) > 700:
+        return
+    variables = [graph.inputs[k] for k in floats]
+    first = grad(y, variables, f.constant(rng.standard_normal(tuple(y.shape))))
+    z = f.sum_(f.zeros((), float64))
+    for g in first:
+        z = f.add(z, f.sum_(f.mul(g, f.constant(rng.standard_normal(tuple(g.shape))))))
+    second = Graph(graph.inputs, tuple(grad(z, variables)))
+    scalar = Graph(graph.inputs, (z,))
+    check_slopes(lambda at: float(evaluate(scalar, at)[0]), evaluate(second, xs), xs, floats, rng, 1e-5)
+
+
+@pytest.mark.parametrize(("name", "i"), SMOOTH)
+def test_lowered_vjp_equals_evaluated_vjp(name: str, i: int) -> None:
+    """The backward graph through kernels: the combinations that training runs."""
+    graph, arrays = case(name, i)
+    y = graph.outputs[0]
+    if not y.dtype.is_float:
+        return
+    xs = [x for x in graph.inputs if x.dtype.is_float]
+    ct = leaf("ct", y.type)
+    back = Graph((*graph.inputs, ct), tuple(grad(y, xs, ct)))
+    feed = [*arrays, np.random.default_rng(i).standard_normal(tuple(y.shape)).astype(y.dtype.np)]
+    for actual, expected in zip(interpret(back, feed), evaluate(back, feed)):
+        scale = max(1.0, float(np.max(np.abs(expected.astype(np.float64)), initial=0)))
+        agree((actual / np.asarray(scale, actual.dtype)), expected / np.asarray(scale, expected.dtype), f"vjp of {y.op}")
