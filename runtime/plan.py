@@ -36,7 +36,7 @@ class Port:
 class Slot:
     """A place for a buffer. ``kind``: "input" | "output" | "constant" | "prepared" | "arena"; ``index`` numbers the
     port or constant; "prepared" slots are written by the setup steps and kept; an arena slot is live from step ``first``
-    to step ``last`` (both included)."""
+    to step ``last`` (both included). An arena slot that the setup steps use lives during the setup only."""
 
     kind: str
     nbytes: int
@@ -67,13 +67,16 @@ class KernelCall:
 
 @dataclass(frozen=True)
 class HostCall:
-    """A NumPy call between native segments: ``function`` names one of ``runtime.host``'s registered functions."""
+    """A NumPy call between native segments: ``function`` names one of ``runtime.host``'s registered functions, which gets the
+    arrays of slots ``inputs`` and ``attributes`` by keyword, and returns the arrays of slots ``outputs``. ``types`` gives (shape,
+    dtype) of the inputs, then of the outputs."""
 
     function: str
     attributes: tuple[tuple[str, object], ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     origin: str = ""
+    types: tuple[tuple[tuple[int, ...], DType], ...] = ()
 
 
 @dataclass(frozen=True)

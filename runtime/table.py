@@ -1,0 +1,209 @@
+"""Step tables: a plan's steps with every number resolved, cut into groups and chunks, in the form that the runner executes.
+
+What is decided here never changes a result: which steps form one group (chains of tiny ones, on one thread without a
+barrier), into how many chunks a large one is cut, and which earlier groups a group has to wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import cpu
+from . import runner as r
+from .dim import resolve
+from .plan import HostCall, KernelCall, Plan
+
+# Rough rates of one core, to tell a tiny step from a large one.
+FLOPS_PER_SECOND = 60e9
+BYTES_PER_SECOND = 20e9
+TINY_SECONDS = 2e-6  # a step below this isn't worth a barrier (0.2-0.5 us) and cold caches on another core
+CHUNK_SECONDS = 40e-6
+MAX_CHUNKS = 64  # per thread
+ALONE_SECONDS = 6e-6  # a whole call below this isn't worth waking the pool
+INTERRUPTIBLE_SECONDS = 1e-3
+BUDGET_NANOSECONDS = 50_000_000
+
+# Where a slot's memory is: (kind, number, offset in bytes); two accesses of the same (kind, number) may overlap.
+Place = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kernel call with plain ints."""
+
+    step: KernelCall
+    params: tuple[int, ...]
+    offsets: tuple[int, ...]
+    units: int
+    seconds: float
+    flops: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Groups [start, end) of the table, or a host call."""
+
+    start: int
+    end: int
+    host: HostCall | None = None
+
+
+@dataclass
+class _Group:
+    calls: list[int]
+    chunks: int
+    seconds: float
+    flags: int = 0
+    after: int = -1
+
+
+def resolve_call(step: KernelCall, sizes: Sequence[int], values: Mapping[str, int]) -> Call:
+    """``step`` for these values of the free dimensions. Where it doesn't say its bytes, its slots' do."""
+    flops, nbytes = resolve(step.flops, values), resolve(step.nbytes, values)
+    if not flops and not nbytes:
+        nbytes = sum(sizes[s] for s in set(step.slots))
+    return Call(
+        step, tuple([resolve(p, values) for p in step.params]), tuple([resolve(o, values) for o in step.offsets]), resolve(step.units, values),
+        max(flops / FLOPS_PER_SECOND, nbytes / BYTES_PER_SECOND), flops, nbytes)  # fmt: skip
+
+
+class Table:
+    """The resolved steps of one plan for one set of sizes. ``places`` tells where a slot lies, ``sizes`` its bytes, ``donated`` which
+    slots are memory that must not change if the call fails. ``timed``: every step is a group of its own, in order, for profiling.
+
+    ``uses``: (index in the pointer table, slot, offset) of every pointer that the kernels take. ``gate``: the group that tests
+    the error word before the first donated write, or -1."""
+
+    def __init__(self, plan: Plan, steps: Sequence[KernelCall | HostCall], values: Mapping[str, int], places: Callable[[int], Place | None],
+                 sizes: Sequence[int], donated: frozenset[int], threads: int, timed: bool = False):
+        self.timed = timed
+        self.calls: list[Call] = []
+        self.uses: list[tuple[int, int, int]] = []
+        self.segments: list[Segment] = []
+        self.scratch = max((-(-resolve(s.scratch, values) // 64) * 64 for s in steps if isinstance(s, KernelCall)), default=0)
+        self.gate = -1
+        self._groups: list[_Group] = []
+        self._places, self._sizes = places, sizes
+        self._accesses: list[tuple[list, list]] = []  # of each group since the last host call: places read, places written
+        self._first = 0  # group at which the current segment starts
+        self._donated = donated
+        self._threads = threads
+        for step in steps:
+            if isinstance(step, HostCall):
+                self._gate_before(step.outputs)
+                self._close()
+                self.segments.append(Segment(0, 0, step))
+            else:
+                call = resolve_call(step, sizes, values)
+                if call.units > 0:
+                    self._gate_before(step.writes or step.slots)
+                    self._add(call)
+        self._close()
+        self.seconds = sum(g.seconds for g in self._groups)
+        if threads > 1 and self.seconds < ALONE_SECONDS and not timed:
+            threads = 1
+        self.threads = threads if any(g.chunks > 1 for g in self._groups) else 1
+        self.budget = BUDGET_NANOSECONDS if self.seconds > INTERRUPTIBLE_SECONDS else 0
+        self._emit(plan)
+
+    def _gate_before(self, writes: Sequence[int]) -> None:
+        if self.gate < 0 and self._donated and not self._donated.isdisjoint(writes):
+            self.gate = len(self._groups)
+            self._groups.append(_Group([], 1, 0.0, r.CHECK, self.gate - 1))
+            self._accesses.append(([], []))
+
+    def _close(self) -> None:
+        if len(self._groups) > self._first:
+            self.segments.append(Segment(self._first, len(self._groups)))
+        self._first = len(self._groups)
+
+    def _add(self, call: Call) -> None:
+        index = len(self.calls)
+        self.calls.append(call)
+        chunks = self._chunks(call)
+        reads, writes = self._touched(call)
+        last = self._groups[-1] if len(self._groups) > self._first else None
+        if chunks == 1 and last is not None and last.chunks == 1 and not last.flags and not self.timed:
+            last.calls.append(index)
+            last.seconds += call.seconds
+            old_reads, old_writes = self._accesses[-1]
+            old_reads += reads
+            old_writes += writes
+            # The chain as a whole waits for what any of its steps needs.
+            last.after = max(last.after, self._after(len(self._groups) - 1, reads, writes))
+            return
+        at = len(self._groups)
+        after = at - 1 if self.timed else self._after(at, reads, writes)
+        self._groups.append(_Group([index], chunks, call.seconds, 0, max(after, self.gate if self.gate >= self._first else -1)))
+        self._accesses.append((reads, writes))
+
+    def _chunks(self, call: Call) -> int:
+        if self._threads == 1 or call.seconds < TINY_SECONDS:
+            return 1
+        per_thread = max(1, min(MAX_CHUNKS, round(call.seconds / self._threads / CHUNK_SECONDS)))
+        return max(1, min(call.units, self._threads * per_thread))
+
+    def _touched(self, call: Call) -> tuple[list, list]:
+        step = call.step
+        if step.reads or step.writes:
+            return self._ranges(step.reads), self._ranges(step.writes)
+        both = self._ranges(step.slots)
+        return both, list(both)
+
+    def _ranges(self, slots: Sequence[int]) -> list[tuple[str, int, int, int]]:
+        out = []
+        for s in dict.fromkeys(slots):
+            place = self._places(s)
+            if place is not None:
+                kind, number, offset = place
+                out.append((kind, number, offset, offset + self._sizes[s]))
+        return out
+
+    def _after(self, at: int, reads: list, writes: list) -> int:
+        """The latest group before ``at``, in this segment, that touches what this one writes or writes what it reads."""
+        for g in range(at - 1, self._first - 1, -1):
+            old_reads, old_writes = self._accesses[g]
+            if _meet(writes, old_writes) or _meet(writes, old_reads) or _meet(reads, old_writes):
+                return g
+        return self._first - 1
+
+    def _emit(self, plan: Plan) -> None:
+        symbols: dict[str, set[str]] = {}
+        for call in self.calls:
+            symbols.setdefault(call.step.image, set()).add(call.step.symbol)
+        addresses = {image: cpu.load(plan.images[image], names) for image, names in symbols.items()}
+        counts = [len(c.params) for c in self.calls]
+        params = np.zeros(max(1, sum(counts)), np.int64)
+        steps = np.zeros((max(1, len(self.calls)), r.STEP_WORDS), np.int64)
+        base = params.ctypes.data
+        at = pointers = 0
+        order = [i for g in self._groups for i in g.calls]
+        for row, i in enumerate(order):
+            call = self.calls[i]
+            params[at : at + len(call.params)] = call.params
+            steps[row] = (addresses[call.step.image][call.step.symbol], 8 * pointers, base + 8 * at, call.units)
+            for slot, offset in zip(call.step.slots, call.offsets, strict=True):
+                self.uses.append((pointers, slot, offset))
+                pointers += 1
+            at += len(call.params)
+        groups = np.zeros((max(1, len(self._groups)), r.GROUP_WORDS), np.int64)
+        row = 0
+        for i, g in enumerate(self._groups):
+            groups[i, :5] = row, len(g.calls), g.chunks, g.after, g.flags | (r.CLOCK if self.budget else 0)
+            row += len(g.calls)
+        self.steps, self.groups, self.params, self.pointers = steps, groups, params, max(1, pointers)
+        self.group_calls = [[self.calls[i] for i in g.calls] for g in self._groups]
+        del self._groups, self._accesses
+
+    @property
+    def count(self) -> int:
+        """Number of groups."""
+        return len(self.group_calls)
+
+
+def _meet(a: list, b: list) -> bool:
+    return any(ka == kb and na == nb and x < w and v < y for ka, na, x, y in a for kb, nb, v, w in b)
