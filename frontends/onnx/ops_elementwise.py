@@ -37,10 +37,17 @@ def _binary(name: str, fn) -> None:
 _binary("Add", ops.add)
 _binary("Sub", ops.sub)
 _binary("Mul", ops.mul)
-_binary("PRelu", lambda x, slope: ops.where(ops.lt(x, 0), ops.mul(x, slope), x))
 
 
 _binary("Div", ops.trunc_div)
+
+
+@operator("PRelu")
+def _prelu(call: Call) -> Node:
+    x, slope = call.node(0), call.node(1)
+    if call.version < 7 and slope.rank == 1 and x.rank > 1:  # one slope a channel
+        slope = ops.reshape(slope, slope.shape + (1,) * (x.rank - 2))
+    return ops.where(ops.lt(x, 0), ops.mul(x, slope), x)
 
 
 @operator("Mod")
