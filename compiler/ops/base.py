@@ -91,6 +91,19 @@ class Op:
         return k
 
     @property
+    def identity(self) -> tuple:
+        """What a node is interned by: ``key``, and the present values of its free sizes. Nodes that hang from no leaf (constants broadcast to a free
+        size) would otherwise be shared between traces of different sizes, and bring the old values into comparisons.
+        """
+        k = self.__dict__.get("_identity")
+        if k is None:
+            k = self.key
+            values = tuple([v for f in dataclasses.fields(self) for v in _sizes(getattr(self, f.name))])
+            k = (*k, values) if values else k
+            object.__setattr__(self, "_identity", k)
+        return k
+
+    @property
     def name(self) -> str:
         return type(self).__name__
 
@@ -159,6 +172,13 @@ def _attr_key(x: Any) -> Any:
     if type(x) is bool:
         return ("b", x)
     return dim.key(x)
+
+
+def _sizes(x: Any) -> list[int]:
+    """The values of the ``Dim``s in an attribute."""
+    if type(x) is tuple:
+        return [v for part in x for v in _sizes(part)]
+    return [int(x)] if type(x) is dim.Dim else []
 
 
 def _attr_text(x: Any) -> str:
