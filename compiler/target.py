@@ -61,8 +61,8 @@ class Target:
 
     @property
     def key(self) -> str:
-        """What a cache key must hold: everything that changes generated code."""
-        return f"{self.name}|{self.isa}|{self.cpu}|{self.features}|{self.l1}|{self.l2}"
+        """What a cache key must hold beside text and schedule."""
+        return f"{self.isa}|{self.cpu}|{self.features}"
 
 
 _NAMED = {
