@@ -63,29 +63,7 @@ class _Epochs:
                 return
 
 
-class Saving:
-    """Files of a model: see ``saving``."""
-
-    def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
-        """Writes a ``.keras`` file: configuration, weights, optimizer state. Keras loads it."""
-        from .saving import save_model
-
-        save_model(self, filepath, overwrite, zipped, **kwargs)
-
-    def save_weights(self, filepath: Any, overwrite: bool = True, max_shard_size: Any = None) -> None:
-        """Writes a ``.weights.h5`` file: weights and optimizer state."""
-        from .saving import save_weights
-
-        save_weights(self, filepath, overwrite, max_shard_size)
-
-    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-        """Reads the weights of a ``.weights.h5`` or ``.keras`` file. A file that doesn't fit changes nothing."""
-        from .saving import load_weights
-
-        load_weights(self, filepath, skip_mismatch, **kwargs)
-
-
-class Trainer(Saving):
+class Trainer:
     """See the module. Attributes after ``compile``: ``optimizer``, ``loss``, ``metrics``, ``history`` (after ``fit``), ``stop_training``."""
 
     compiled = False
@@ -371,7 +349,7 @@ class Trainer(Saving):
     # -- single batches
 
     def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: dict | None = None, return_dict: bool = False) -> Any:
-        """One training step; the metrics so far (call ``reset_metrics`` to start anew)."""
+        """One training step; the metrics of this batch."""
         self._require_compiled("train_on_batch")
         if self.optimizer is None:
             raise StateError(f"{self.name}: compile() was given no optimizer")
@@ -382,12 +360,13 @@ class Trainer(Saving):
         return self._on_batch("train", train_step.train_executable, x, y, sample_weight, return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
-        """The metrics after one more batch, without training."""
+        """The metrics of this batch, without training."""
         self._require_compiled("test_on_batch")
         return self._on_batch("test", train_step.test_executable, x, y, sample_weight, return_dict)
 
     def _on_batch(self, kind: str, make: Callable, x: Any, y: Any, sample_weight: Any, return_dict: bool) -> Any:
         batch = data_adapter._standardize((x, y, sample_weight), None)
+        self.reset_metrics()
         logs = _floats(self._run({}, kind, make, batch))
         return logs if return_dict else self._in_order(logs)
 

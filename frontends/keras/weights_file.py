@@ -28,7 +28,13 @@ _SKIPPED: list[frozenset[str]] = []
 def _skipped() -> frozenset[str]:
     """Attributes that every layer and every model has: no parts of a particular one."""
     if not _SKIPPED:
-        _SKIPPED.append(frozenset(dir(Layer())) | (frozenset(dir(Trainer)) - {"optimizer"}) | {"layers", "operations", "_operations", "_functional"})
+        from .functional import Functional
+        from .sequential import Sequential
+
+        machinery = {"_stack", "_functional", "_operations", "_operations_by_depth", "_nodes_by_depth", "_node_keys", "_run_order", "_inputs", "_outputs",
+                     "_inputs_struct", "_outputs_struct", "input_names", "output_names"}
+        known = {n for c in (Trainer, Functional, Sequential) for n in dir(c)} | set(dir(Layer(name="reference")))
+        _SKIPPED.append(frozenset(known - {"optimizer"} | machinery))
     return _SKIPPED[0]
 
 
