@@ -89,6 +89,8 @@ max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNo
 CLASSES: dict[str, type[Constraint]] = {c.__name__: c for c in (MaxNorm, NonNeg, UnitNorm, MinMaxNorm)}
 ALIASES: dict[str, type[Constraint]] = {"max_norm": MaxNorm, "non_neg": NonNeg, "unit_norm": UnitNorm, "min_max_norm": MinMaxNorm}
 
+__all__ = ["Constraint", "deserialize", "get", "serialize", *CLASSES, *ALIASES]
+
 
 def serialize(constraint: Any) -> Any:
     from .serialization import serialize_keras_object

@@ -364,6 +364,9 @@ ALIASES: dict[str, type[Initializer]] = {
     "lecun_uniform": LecunUniform, "lecun_normal": LecunNormal, "orthogonal": Orthogonal, "normal": RandomNormal, "uniform": RandomUniform,
     "one": Ones, "zero": Zeros, "IdentityInitializer": Identity, "OrthogonalInitializer": Orthogonal, "STFTInitializer": STFT}
 
+_NAMES = [n for n in ALIASES if n not in ("normal", "uniform", "one", "zero")]
+__all__ = ["Initializer", "compute_fans", "deserialize", "get", "serialize", *CLASSES, *_NAMES]
+
 
 def serialize(initializer: Any) -> Any:
     from .serialization import serialize_keras_object

@@ -135,7 +135,7 @@ ALIASES: dict[str, Any] = {
     "MSLE": MeanSquaredLogarithmicError, "bce": BinaryCrossentropy, "BCE": BinaryCrossentropy, "auc": AUC, "rmse": RootMeanSquaredError}
 for _name, _fn in losses.FUNCTIONS.items():
     globals().setdefault(_name, _fn)
-__all__ = ["Metric", *CLASSES, *FUNCTIONS, "serialize", "deserialize", "get"]
+__all__ = ["Metric", *CLASSES, *FUNCTIONS, *losses.FUNCTIONS, "serialize", "deserialize", "get"]
 
 
 def serialize(metric: Any) -> Any:
