@@ -22,8 +22,9 @@ _MISSING = object()
 class Call:
     """One call of an operator. ``version`` is the opset of its domain; ``values`` has None for absent optional inputs."""
 
-    def __init__(self, importer, n: NodeDef, version: int, values: list[Value | None], attributes: dict[str, Attribute]) -> None:
-        self.importer, self.node_def, self.version = importer, n, version
+    def __init__(self, importer, n: NodeDef, version: int, values: list[Value | None], attributes: dict[str, Attribute],
+                 scope: Any) -> None:
+        self.importer, self.node_def, self.version, self.scope = importer, n, version, scope
         self.op, self.domain, self.label = n.op, n.domain, n.label
         self.values, self.attributes = values, attributes
         self.schema = schema_of(n.op, n.domain, version)

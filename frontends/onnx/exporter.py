@@ -186,8 +186,7 @@ class _Writer:
         """Operands of an elementwise operator, whose own broadcasting gives the result's shape."""
         shapes = [self.shape(i) for i in n.inputs]
         rank = len(n.shape)
-        reached = all(any(len(s) >= rank - a and _key(s[a - rank:][:1] if a - rank else s[:1]) == _key(n.shape[a:a + 1]) for s in shapes)
-                      for a in range(rank))
+        reached = all(any(len(s) >= r and _key(s[-r:][:1]) == _key(n.shape[-r:][:1]) for s in shapes) for r in range(1, rank + 1))
         if reached:
             return [self.names[i] for i in n.inputs]
         return [self.expanded(n.inputs[0]), *[self.names[i] for i in n.inputs[1:]]]
@@ -338,7 +337,7 @@ def _pads(padding: Sequence[tuple[int, int]]) -> list[int] | None:
 def _conv(w: _Writer, n: Node) -> str | None:
     o, (x, k) = n.op, n.inputs
     pads = _pads(o.padding)
-    if pads is None:
+    if pads is None or not n.dtype.is_float:
         return None
     kernel = w.emit("Transpose", [w.expanded(k)], perm=[k.rank - 1, k.rank - 2, *range(k.rank - 2)])
     y = w.emit("Conv", [_first(w, w.expanded(x), x.rank), kernel], strides=list(o.strides), pads=pads, dilations=list(o.dilation), group=o.groups)
@@ -401,13 +400,13 @@ def _by_parts(w: _Writer, n: Node) -> str | None:
     return w.decompose(n)
 
 
-@_writes("Rsqrt", "Log1p", "Expm1", "Trunc", "Ne", "FloorDiv", "Mod", "Rem", "And", "Or", "Xor", "Not")
+@_writes("Rsqrt", "Trunc", "Ne", "FloorDiv", "Mod", "Rem", "And", "Or", "Xor", "Not")
 def _composed(w: _Writer, n: Node) -> str | None:
     x, dtype, kind = n.inputs[0], n.inputs[0].dtype, n.op.name
     if kind == "Not":
-        return w.emit("Not" if dtype.kind == "b" else "BitwiseNot", [w.expanded(x)])
+        return None if dtype.kind != "b" and w.opset < 18 else w.emit("Not" if dtype.kind == "b" else "BitwiseNot", [w.expanded(x)])
     if kind in ("And", "Or", "Xor"):
-        return w.emit(kind if dtype.kind == "b" else "Bitwise" + kind, w.broadcasting(n))
+        return None if dtype.kind != "b" and w.opset < 18 else w.emit(kind if dtype.kind == "b" else "Bitwise" + kind, w.broadcasting(n))
     if kind == "Ne":
         return w.emit("Not", [w.emit("Equal", w.broadcasting(n))])
     if kind in ("Mod", "Rem"):
@@ -418,7 +417,22 @@ def _composed(w: _Writer, n: Node) -> str | None:
         return w.emit("Mul", [w.emit("Sign", [w.expanded(x)]), w.emit("Floor", [w.emit("Abs", [w.expanded(x)])])])
     if kind == "FloorDiv" and dtype.is_float:
         return w.emit("Floor", [w.emit("Div", w.broadcasting(n))])
-    return None  # log1p, expm1: ONNX has no operator with their accuracy
+    return None
+
+
+@_writes("Log1p", "Expm1")
+def _near_zero(w: _Writer, n: Node) -> str:
+    """ONNX has neither function; written so that they stay accurate near 0."""
+    x, one = w.expanded(n.inputs[0]), w.constant(np.ones((), n.dtype.np))
+    if n.op.name == "Log1p":  # Kahan: log(u) x / (u - 1) with u = 1 + x rounded
+        u = w.emit("Add", [x, one])
+        exact = w.emit("Div", [w.emit("Mul", [w.emit("Log", [u]), x]), w.emit("Sub", [u, one])])
+        whole = w.emit("Or", [w.emit("Equal", [u, one]), w.emit("IsInf", [u])])
+        return w.emit("Where", [whole, x, exact])
+    two = w.constant(np.full((), 2, n.dtype.np))  # 2 t / (1 - t) with t = tanh(x / 2), near 0
+    t = w.emit("Tanh", [w.emit("Div", [x, two])])
+    near = w.emit("Div", [w.emit("Mul", [t, two]), w.emit("Sub", [one, t])])
+    return w.emit("Where", [w.emit("Less", [w.emit("Abs", [x]), one]), near, w.emit("Sub", [w.emit("Exp", [x]), one])])
 
 
 @_writes("Iota")

@@ -215,7 +215,7 @@ class Importer:
         function = self.model.functions.get((n.domain, n.op, n.overload))
         if function is not None:
             return self.inline(function, n, values, attributes, scope)
-        call = Call(self, n, version, values, attributes)
+        call = Call(self, n, version, values, attributes, scope)
         self._known_operator(n, version)
         if call.schema is not None:
             for a in attributes:

@@ -49,4 +49,4 @@ def schema_of(op: str, domain: str, version: int) -> OpSchema | None:
 
 def load_handlers() -> None:
     """Fills the tables (each module registers its operators when imported)."""
-    from . import ops_conv, ops_elementwise, ops_index, ops_linear, ops_logic, ops_nn, ops_reduce, ops_shape  # noqa: F401
+    from . import ops_control, ops_conv, ops_elementwise, ops_index, ops_linear, ops_logic, ops_nn, ops_reduce, ops_shape  # noqa: F401
