@@ -205,11 +205,17 @@ class Emitter(Writer):
         type_ = c[0].type
         if e.fn in (s.floordiv, s.mod) and e.children[0].dtype is d.int64 and isinstance(e.children[1], Const) and e.children[1].value > 0:
             with unguarded():
-                low = bounds(e.children[0])[0]
+                (low, high), divisor = bounds(e.children[0]), e.children[1].value
                 plain = low is not None and low >= 0
+                shifted = low is not None and not plain and type(low) is not Dim and type(divisor) is not Dim and (
+                    high is not None and self.fits(high - low + divisor))
+            sign = "//" if e.fn is s.floordiv else "%"
             if plain:
-                text = f"({c[0].text} {'//' if e.fn is s.floordiv else '%'} {c[1].text})"
-                return self.value(text, type_, dims, level)
+                return self.value(f"({c[0].text} {sign} {c[1].text})", type_, dims, level)
+            if shifted:  # C's division truncates: make the dividend positive by a multiple of the divisor
+                up = -(low // divisor)  # type: ignore[operator]
+                text = f"(({c[0].text} + {up * divisor}) {sign} {c[1].text})"
+                return self.value(text if e.fn is s.mod else f"({text} - {up})", type_, dims, level)
         if e.fn.name in _HELPED or (e.fn in (s.maximum, s.minimum) and type_ not in ("float32", "int32")):
             shift = e.fn in (s.shl, s.shr) and c[1].lit and 0 <= int(c[1].text) < e.dtype.bits
             c = [v if shift and i == 1 else self.atom(v) for i, v in enumerate(c)]  # functions need operands with a type

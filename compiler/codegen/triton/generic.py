@@ -17,7 +17,7 @@ from ...kernel.monoid import Dot, Monoid
 from ...kernel.simplify import index, unravel
 from ...schedule.triton import TritonSchedule, extent, power, serial_limit
 from .emitter import Emitter, identifier, rebase
-from .scalars import compute_type, typed
+from .scalars import STORAGE, compute_type, typed
 from .tiles import Tile, Value
 
 _P = frozenset(["p"])
@@ -176,7 +176,7 @@ class _Generic:
         pointer = em.fresh("at")
         em.line(f"{pointer} = {identifier(old.buffer.name)} + {text}")
         name = em.fresh("old")
-        convert = " != 0" if type_ == "int1" else f".to(tl.{type_})"
+        convert = " != 0" if type_ == "int1" else "" if type_ == STORAGE[st.buffer.dtype] else f".to(tl.{type_})"
         em.line(f"{name} = tl.load({pointer}{masked}){convert}")
         em.bind(old_ref, Value(name, type_, dims, level))
         em.bind(new_ref, em.as_type(em.atom(value), type_), level)
