@@ -10,7 +10,7 @@ import numpy as np
 
 from . import arena
 from . import runner as r
-from .context import Context, Stopped, address, empty
+from .context import Context, address
 from .dim import resolve
 from .errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from .host import call as host_call
@@ -65,7 +65,7 @@ class Bound:
         self._seen_arrays: list | None = None
         self.free: list[Context] = []
         self.whole = len(self.table.segments) == 1 and self.table.segments[0].host is None
-        self.new_results = [(o, shape, dtype, uses) for o, ((shape, dtype, b, f), uses) in enumerate(zip(self.results, self.result_uses, strict=True)) if b < 0 and f < 0]
+        self.new_results = [(shape, dtype, uses) for (shape, dtype, b, f), uses in zip(self.results, self.result_uses, strict=True) if b < 0 and f < 0]
         self.plain = self.whole and not self.donated and len(self.new_results) == len(self.results)
 
     def _port(self, s: int) -> tuple[str, int] | None:
@@ -142,41 +142,41 @@ class Bound:
         if not a.flags.c_contiguous or (n in self.donated and not a.flags.writeable):
             raise ArgumentError(f"{what} must be C-contiguous{' and writeable' if n in self.donated else ''}")
 
-    def run(self, context: Context, arrays: list, feeds: list[np.ndarray], outs: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
-        """One call on a checked-out, attached context: results in the order of the plan's outputs. ``outs``: arrays to write into, of
-        exactly the results' shapes and dtypes, None for a new one. Raises ``IndexRangeError``, with donated memory unchanged."""
+    def place(self, context: Context, arrays: list, feeds: Sequence[np.ndarray], outs: Sequence[np.ndarray | None] | None = None) -> list:
+        """Writes the pointers of one call into an attached context; returns the results' arrays, which the call will fill. ``outs``:
+        arrays to write into, of exactly the results' shapes and dtypes, None for a new one."""
         pointers = context.pointers
         where = [address(a) for a in feeds]
         out: list[Any] = [None] * len(self.results)
         for o, (shape, dtype, binding, feed) in enumerate(self.results):
             if binding >= 0:
                 out[o] = arrays[binding]
-            elif outs is not None and outs[o] is not None:
-                out[o] = outs[o]
-            elif feed < 0:
-                out[o] = np.empty(shape, dtype)
-            if feed >= 0:
-                if out[o] is None:
-                    out[o] = feeds[feed].copy()
-                else:
-                    out[o][...] = feeds[feed]
+                continue
+            given = outs[o] if outs is not None else None
+            out[o] = np.empty(shape, dtype) if given is None else given
+            if feed >= 0:  # updates an array of the caller's: in a copy
+                out[o][...] = feeds[feed]
                 where[feed] = address(out[o])
-            if binding < 0 and feed < 0:
+            else:
                 at = address(out[o])
                 for index, offset in self.result_uses[o]:
                     pointers[index] = at + offset
         for uses, at in zip(self.feed_uses, where, strict=True):
             for index, offset in uses:
                 pointers[index] = at + offset
+        context.feeds = where
+        return out
+
+    def run(self, context: Context, arrays: list, feeds: Sequence[np.ndarray], outs: Sequence[np.ndarray | None] | None = None) -> list:
+        """One call on a checked-out, attached context: results in the order of the plan's outputs. Raises ``IndexRangeError`` (with
+        donated memory unchanged), ``Stopped``."""
+        out = self.place(context, arrays, feeds, outs)
         if self.whole:
             if context.execute(0, self.table.count) == r.ABORTED:
                 raise self.failure(context)
-        else:
-            self._walk(context, arrays, where, out)
-        return out
-
-    def _walk(self, context: Context, arrays: list, feeds: list[int], out: list) -> None:
-        addresses = self._slot_addresses(context, arrays, feeds, out)
+            return out
+        where = self.addresses(context, arrays, out)
+        context.words[r.CTX_ERROR] = context.words[r.CTX_ABORT] = 0
         for segment in self.table.segments:
             if segment.host is None:
                 if context.execute(segment.start, segment.end) == r.ABORTED:
@@ -184,9 +184,11 @@ class Bound:
             else:
                 if context.words[r.CTX_ERROR]:  # its arguments may be garbage
                     raise self.failure(context)
-                host_call(segment.host, addresses, self.values)
+                host_call(segment.host, where, self.values)
+        return out
 
-    def _slot_addresses(self, context: Context, arrays: list, feeds: list[int], out: list) -> dict[int, int]:
+    def addresses(self, context: Context, arrays: list, out: list) -> dict[int, int]:
+        """Where each slot lies in a call that has been placed."""
         where = dict(self._fixed)
         for s, offset in self._offsets.items():
             where[s] = context.arena_address + offset
@@ -194,7 +196,7 @@ class Bound:
             port = self._port(s)
             if port is not None:
                 kind, n = port
-                where[s] = feeds[n] if kind == "feed" else address(arrays[n] if kind == "binding" else out[n])
+                where[s] = context.feeds[n] if kind == "feed" else address(arrays[n] if kind == "binding" else out[n])
         return where
 
     def failure(self, context: Context) -> IndexRangeError:
@@ -203,8 +205,5 @@ class Bound:
         return IndexRangeError(self._errors.get(code, f"an index lies outside its axis (error {code} of plan {self.plan.name!r})"))
 
     def untouched(self, context: Context) -> bool:
-        """Whether the last call of this context ended before it wrote to donated memory."""
+        """Whether the failed call of this context ended before it wrote to donated memory."""
         return bool(context.words[r.CTX_ABORT])
-
-
-__all__ = ["Bound", "Stopped", "empty"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from ctypes import addressof, c_char
+from functools import partial
 
 import numpy as np
 
 from . import runner as r
 from . import threads
 from .table import Table
+
+HELD_SECONDS = 20e-6  # a call shorter than this keeps Python's lock
 
 _from_buffer = c_char.from_buffer
 
@@ -19,15 +22,6 @@ def address(a: np.ndarray) -> int:
         return addressof(_from_buffer(a))
     except (TypeError, ValueError, BufferError):  # read-only, empty, or a dtype that buffers can't describe
         return a.ctypes.data
-
-
-def empty(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
-    """A new array and its address."""
-    a = np.empty(shape, dtype)
-    try:
-        return a, addressof(_from_buffer(a))
-    except (TypeError, ValueError, BufferError):
-        return a, a.ctypes.data
 
 
 def aligned(nbytes: int) -> tuple[np.ndarray, int]:
@@ -60,6 +54,7 @@ class Context:
         head[r.CTX_TLS] = base + 8 * tls
         head[r.CTX_DONE] = base + 8 * done
         head[r.CTX_BUDGET] = table.budget
+        head[r.CTX_POOL] = pool.address
         for t in range(n):
             head[tls + 8 * t] = scratch + t * table.scratch
             head[tls + 8 * t + 1] = base + 8 * r.CTX_ERROR
@@ -73,40 +68,38 @@ class Context:
         self.words = memoryview(head)
         self.pointers = memoryview(head[pointers:])
         self.bound: list | None = None  # the arrays behind the bound ports, as last written to the pointer table
-        self.last: dict[int, int] = {}  # port number -> address last written
+        self.feeds: list[int] = []  # addresses of the inputs of the call that has been placed
         self._memory = (raw, scratch_raw, table)
         self._pool = pool
         self.nbytes = raw.nbytes + scratch_raw.nbytes
         native = r.native()
-        self._run = native.run_held if table.seconds < 20e-6 else native.run
+        # Runs, or goes on with, the groups that the words START and END give; letting go of the GIL costs more than a short call.
+        self.call = partial(native.run_held if table.seconds < HELD_SECONDS else native.run, base)
         self._interrupt = native.interrupt
 
     def execute(self, start: int, end: int) -> int:
         """Runs groups [start, end): ``DONE``, or ``ABORTED`` with the error word set. An exception that a signal handler raises
-        (Ctrl-C) ends the call early where nothing donated has been written yet, else comes as ``Finished`` after its end."""
-        words, pool, run = self.words, self._pool.address, self._run
-        if self.table.count != end - start:
-            words[r.CTX_START], words[r.CTX_END] = start, end
+        (Ctrl-C) ends the call early where nothing donated has been written yet; see ``Stopped``."""
+        self.words[r.CTX_START], self.words[r.CTX_END] = start, end
         try:
-            status = run(pool, self.address)
+            status = self.call()
             while status == r.YIELDED:
-                status = run(pool, self.address)
+                status = self.call()
         except BaseException as e:
-            raise self._stopped(start, end) from e
+            raise self.stopped(start, end) from e
         return status
 
-    def _stopped(self, start: int, end: int) -> Stopped:
-        """Ends the call that an exception has interrupted."""
-        words, pool, run = self.words, self._pool.address, self._run
-        gate = self.table.gate
+    def stopped(self, start: int, end: int) -> Stopped:
+        """Ends the call of groups [start, end) that an exception has interrupted."""
+        words, gate = self.words, self.table.gate
         if words[r.CTX_MODE] and (gate < 0 or gate >= start):
             # A gate in a later segment: nothing donated is written in this one.
-            if not self._interrupt(pool, self.address, gate if gate < end else -1):
+            if not self._interrupt(self.address, gate if gate < end else -1):
                 return Stopped(complete=False)
         while words[r.CTX_MODE]:
             try:
-                run(pool, self.address)
-            except BaseException:  # a second Ctrl-C: the state would be torn, so the call still has to end
+                self.call()
+            except BaseException:  # noqa: BLE001 - a second Ctrl-C: the state would be torn, so the call still has to end
                 continue
         return Stopped(complete=True)
 

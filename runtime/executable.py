@@ -7,12 +7,13 @@ it at once. Arrays of role "parameter" and "state" come from bindings: objects w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ctypes import addressof, c_char
 from itertools import product
 from operator import attrgetter, is_
@@ -20,15 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from . import cpu, threads
-from . import runner as r
-from .arguments import PortInfo, Signature, coerce, shape_text
+from . import cache, cpu, serialize, threads
+from .arguments import PortInfo, Signature, shape_text
 from .bound import Bound
+from .boundcall import BoundCall
 from .context import Context, Stopped
-from .dim import text
-from .errors import ArgumentError, DTypeError, ShapeError, StateError, UnknownNameError
+from .errors import ArgumentError, DTypeError, ModelFormatError, ShapeError, StateError, UnknownNameError
 from .plan import Plan, Port
 from .prepare import Store
+from .profile import Memory, Profile, Report, measure
+from .runner import YIELDED
 
 PLANS = 32  # specialised plans kept
 BOUNDS = 64  # sets of sizes kept
@@ -124,62 +126,72 @@ class Executable:
         into; ``threads``: for this call only. Results are new arrays; those of donated state are the bindings' own.
 
         Raises ``ShapeError``, ``DTypeError``, ``ArgumentError``, ``IndexRangeError`` (donated state unchanged)."""
-        if not named and out is None and threads is None:
-            # The short way: arrays of sizes that are known, nothing to convert. Whatever doesn't fit takes the long way.
+        if out is None and threads is None and not named:
             try:
-                bound = self._recent[tuple([a.shape for a in args])]
-                where = []
-                for a, dtype in zip(args, self._dtypes):
-                    if a.dtype is not dtype:
-                        break
-                    where.append(addressof(_from_buffer(a)))
-                else:
-                    context = self._ready(bound)
-                    return self._short(bound, context, where)
-            except (KeyError, TypeError, AttributeError, ValueError, BufferError) as e:
-                if isinstance(e, (DTypeError, ShapeError, ArgumentError)):
-                    raise
+                bound = self._recent.get(args[0].shape if len(args) == 1 else tuple([a.shape for a in args]))
+            except (AttributeError, TypeError):
+                bound = None
+            if bound is not None:
+                results = self._quick(bound, args)
+                if results is not None:
+                    if self._unflatten is not None:
+                        return self._unflatten(results)
+                    return results[0] if len(results) == 1 else results
         feeds = self._signature.gather(args, named)
         return self._finish(self._run(feeds, out, threads))
 
-    def _ready(self, bound: Bound) -> Context:
-        """A context of ``bound`` with the bound arrays attached and prepared buffers up to date."""
+    def _quick(self, bound: Bound, args: Sequence[np.ndarray]) -> list | None:
+        """The short way: arrays of sizes that are known, nothing to convert, nothing donated. None where it isn't that easy."""
         try:
             context = bound.free.pop()
         except IndexError:
             context = bound.checkout()
-        if self.bindings:
-            arrays = list(map(_array, self.bindings))
-            if bound.setup is not None:
-                bound.prepare(self.bindings, arrays, self._lock)
-            if context.bound is None or not all(map(is_, arrays, context.bound)):
-                bound.attach(context, arrays)
-        return context
-
-    def _short(self, bound: Bound, context: Context, where: list[int]) -> Any:
-        pointers = context.pointers
-        for uses, at in zip(bound.feed_uses, where):
-            for index, offset in uses:
-                pointers[index] = at + offset
-        results = []
-        for _, shape, dtype, uses in bound.new_results:
-            a = _empty(shape, dtype)
-            results.append(a)
-            try:
-                at = addressof(_from_buffer(a))
-            except (TypeError, ValueError, BufferError):
-                at = a.ctypes.data
-            for index, offset in uses:
-                pointers[index] = at + offset
         try:
-            if context.execute(0, bound.table.count):
+            if self.bindings:
+                self._attach(bound, context)
+            pointers = context.pointers
+            for a, dtype, uses in zip(args, self._dtypes, bound.feed_uses):
+                if a.dtype is not dtype:
+                    return None
+                try:
+                    at = addressof(_from_buffer(a))
+                except (TypeError, ValueError, BufferError):
+                    if type(a) is not np.ndarray or not a.flags.c_contiguous:
+                        return None
+                    at = a.ctypes.data
+                for index, offset in uses:
+                    pointers[index] = at + offset
+            results = []
+            for shape, dtype, uses in bound.new_results:
+                a = _empty(shape, dtype)
+                results.append(a)
+                try:
+                    at = addressof(_from_buffer(a))
+                except (TypeError, ValueError, BufferError):
+                    at = a.ctypes.data
+                for index, offset in uses:
+                    pointers[index] = at + offset
+            try:
+                status = context.call()
+                while status == YIELDED:
+                    status = context.call()
+            except BaseException:
+                context.stopped(0, bound.table.count)
+                raise
+            if status:
                 raise bound.failure(context)
-        except Stopped as e:
-            raise e.__cause__ from None
-        bound.free.append(context)
-        if self._unflatten is not None:
-            return self._unflatten(results)
-        return results[0] if len(results) == 1 else results
+            return results
+        finally:
+            bound.free.append(context)
+
+    def _attach(self, bound: Bound, context: Context) -> list:
+        """Brings the bound arrays into a context, and prepared buffers up to date; returns the arrays."""
+        arrays = list(map(_array, self.bindings))
+        if bound.setup is not None:
+            bound.prepare(self.bindings, arrays, self._lock)
+        if context.bound is None or not all(map(is_, arrays, context.bound)):
+            bound.attach(context, arrays)
+        return arrays
 
     def _finish(self, results: list) -> Any:
         if self._unflatten is not None:
@@ -191,20 +203,21 @@ class Executable:
         bound = self._bound(values, n)
         if bound.plain and n is None:
             with self._lock:
-                if bound in self._bounds.values():
-                    self._recent[bound.shapes] = bound
+                if any(b is bound for b in self._bounds.values()):
+                    self._recent[bound.shapes[0] if len(bound.shapes) == 1 else bound.shapes] = bound
         if bound.donated:
             with self._state_lock:
                 return self._call(bound, feeds, out)
         return self._call(bound, feeds, out)
 
     def _call(self, bound: Bound, feeds: list[np.ndarray], out: Any) -> list:
-        context = self._ready(bound)
-        arrays = context.bound or []
-        feeds = self._apart(bound, feeds, arrays)
-        outs, copies = self._outs(bound, feeds, out)
-        changed = bound.donated
+        context = bound.checkout()
+        changed: tuple[int, ...] = ()
         try:
+            arrays = self._attach(bound, context)
+            feeds = self._apart(bound, feeds, arrays)
+            outs, copies = self._outs(bound, feeds, out)
+            changed = bound.donated
             results = bound.run(context, arrays, feeds, outs)
         except Stopped as e:
             changed = changed if e.complete else ()
@@ -263,6 +276,46 @@ class Executable:
     def bind(self, **arrays: Any) -> BoundCall:
         """A call on fixed buffers: inputs by name (kept, not copied: write into them), outputs by name or made here."""
         return BoundCall(self, arrays)
+
+    # ---- looking inside
+
+    def profile(self, *args: Any, repeat: int = 20, **named: Any) -> Profile:
+        """Time of every step, each run by itself in order: median of ``repeat`` calls. Donated state is left as it is."""
+        feeds = self._signature.gather(args, named)
+        bound = self._bound(self._signature.sizes(feeds), None, timed=True)
+        arrays = list(map(_array, self.bindings))
+        if bound.setup is not None:
+            bound.prepare(self.bindings, arrays, self._lock)
+        return measure(bound, arrays, feeds, max(1, repeat), self.name)
+
+    def memory(self) -> Memory:
+        """Bytes that the executable holds, and its arena's size for the sizes used last."""
+        weights = {id(b.array): b.array.nbytes for b in self.bindings}
+        weights |= {id(c): c.nbytes for p in self._plans for c in p.constants}
+        with self._lock:
+            last = next(reversed(self._bounds.values()), None)
+            arena, unplanned = (last.arena_bytes, last.unplanned_bytes) if last is not None else (0, 0)
+        return Memory(sum(weights.values()), self._store.nbytes, arena, unplanned)
+
+    def explain(self) -> Report:
+        """What the compiler did: the report of the plan used last. Prints as an outline."""
+        return Report(self._plans[0].report if self._plans else {})
+
+    def stats(self) -> dict[str, Any]:
+        """Counts and seconds: plans compiled, sizes bound, setup steps run, cache hits."""
+        with self._lock:
+            disk = cache.default()
+            return {
+                "plans": len(self._plans), "compiled": self._compiled, "compile_seconds": self._compile_seconds,
+                "bound": len(self._bounds), "setup_steps_run": self._store.runs, "threads": self._threads or threads.num_threads(),
+                "contexts": sum(len(b.free) for b in self._bounds.values()), "cache_hits": disk.hits, "cache_misses": disk.misses,
+            }  # fmt: skip
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the plans compiled so far and the bound arrays into one file, which ``load`` runs without the compiler."""
+        if not self._plans:
+            raise StateError(f"executable {self.name!r} has no plan yet: call it, or exe.specialize(...), before saving it")
+        write_atomically(path, serialize.chunks(serialize.Bundle(tuple(self._plans), tuple(b.array for b in self.bindings))))
 
     # ---- plans
 
@@ -337,68 +390,44 @@ class Executable:
             total -= n
 
 
-class BoundCall:
-    """An executable with fixed buffers: ``call()`` reads the inputs' arrays, writes the outputs' arrays, and allocates nothing.
+def load(path: str | os.PathLike, threads: int | None = None) -> Executable:
+    """The executable that ``Executable.save`` wrote. It runs machine code from the file: load only what you would run. Raises
+    ``ModelFormatError`` for damaged files, ``UnsupportedPlatformError`` where this machine lacks what the code needs."""
+    try:
+        with open(path, "rb") as f:
+            data = f.read()
+    except IsADirectoryError:
+        raise ModelFormatError(f"{os.fspath(path)!r} is a folder, not a saved executable") from None
+    bundle = serialize.loads(data)
+    if not bundle.plans:
+        raise ModelFormatError(f"{os.fspath(path)!r} holds no plan")
+    bound = [p for p in bundle.plans[0].inputs if p.role != "input"]
+    if len(bound) != len(bundle.arrays):
+        raise ModelFormatError(f"{os.fspath(path)!r} has arrays for {len(bundle.arrays)} of {len(bound)} bound inputs")
+    # State is updated in place, so it needs memory of its own; parameters stay views of the file's bytes.
+    values = [Value(a.copy() if p.role == "state" else a) for p, a in zip(bound, bundle.arrays, strict=True)]
+    try:
+        return Executable(plans=bundle.plans[::-1], bindings=values, threads=threads)
+    except StateError as e:
+        raise ModelFormatError(f"{os.fspath(path)!r}: {e}") from None
 
-    ``inputs``, ``outputs``: the arrays, by name."""
 
-    def __init__(self, exe: Executable, arrays: dict[str, Any]):
-        self._exe = exe
-        names = {p.name for p in exe.outputs}
-        feeds = {n: a for n, a in arrays.items() if n in exe._signature.index}
-        outs = {n: a for n, a in arrays.items() if n in names and n not in feeds}
-        unknown = set(arrays) - set(feeds) - set(outs)
-        if unknown:
-            raise UnknownNameError(f"no input or output is named {', '.join(sorted(unknown))}")
-        self._feeds = exe._signature.gather((), feeds)
-        for p, a in zip(exe.inputs, self._feeds, strict=True):
-            if arrays[p.name] is not a:
-                raise ArgumentError(f"bind: input {p.name!r} must be a C-contiguous NumPy array of {p.dtype}")
-        self._bound = exe._bound(exe._signature.sizes(self._feeds), None)
-        self._outs = []
-        for p, (shape, dtype, binding, _) in zip(exe.outputs, self._bound.results, strict=True):
-            self._outs.append(None if binding >= 0 else outs.get(p.name, None) if p.name in outs else np.empty(shape, dtype))
-        _, copies = exe._outs(self._bound, self._feeds, list(self._outs))
-        if copies:
-            raise ArgumentError("bind: output arrays must be C-contiguous, and apart from each other, from the inputs and from the parameters")
-        self.inputs = dict(zip([p.name for p in exe.inputs], self._feeds, strict=True))
-        self.outputs = {p.name: a for p, a in zip(exe.outputs, self._outs, strict=True) if a is not None}
-        self._context: Context | None = None
-        if self._bound.plain:
-            self._context = self._bound.checkout()
-            self._point()
-
-    def _point(self) -> None:
-        where = [a.ctypes.data for a in self._feeds]
-        pointers = self._context.pointers
-        for uses, at in zip(self._bound.feed_uses, where, strict=True):
-            for index, offset in uses:
-                pointers[index] = at + offset
-        for o, _, _, uses in self._bound.new_results:
-            for index, offset in uses:
-                pointers[index] = self._outs[o].ctypes.data + offset
-
-    def __call__(self) -> Any:
-        """Runs it; returns the outputs as the executable would. One call at a time."""
-        exe, bound, context = self._exe, self._bound, self._context
-        if context is None:
-            return exe._finish(exe._call(bound, self._feeds, self._outs) if not bound.donated else self._locked())
-        if exe.bindings:
-            arrays = list(map(_array, exe.bindings))
-            if bound.setup is not None:
-                bound.prepare(exe.bindings, arrays, exe._lock)
-            if context.bound is None or not all(map(is_, arrays, context.bound)):
-                bound.attach(context, arrays)
-        try:
-            if context.execute(0, bound.table.count):
-                raise bound.failure(context)
-        except Stopped as e:
-            raise e.__cause__ from None
-        return exe._finish(list(self._outs))
-
-    def _locked(self) -> list:
-        with self._exe._state_lock:
-            return self._exe._call(self._bound, self._feeds, self._outs)
+def write_atomically(path: str | os.PathLike, pieces: Iterable[Any]) -> None:
+    """Writes a file beside ``path`` and renames it: readers see the old or the new one, whole."""
+    path = os.fspath(path)
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident():x}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(fd, "wb") as f:
+            for piece in pieces:
+                f.write(piece)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def _pool_changed() -> None:

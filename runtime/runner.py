@@ -26,7 +26,7 @@ LINE = 64
 MAX_THREADS = 256
 
 # The context of a call: words. What threads write lies on lines of its own.
-CTX_STEPS, CTX_GROUPS, CTX_BUFFERS, CTX_START, CTX_END, CTX_THREADS, CTX_TLS, CTX_DONE, CTX_TIMES, CTX_BUDGET, CTX_COUNT = range(11)
+CTX_STEPS, CTX_GROUPS, CTX_BUFFERS, CTX_START, CTX_END, CTX_THREADS, CTX_TLS, CTX_DONE, CTX_TIMES, CTX_BUDGET, CTX_COUNT, CTX_POOL = range(12)
 CTX_BASE, CTX_ABORT, CTX_RUN_START, CTX_RUN_END = 16, 17, 18, 19
 CTX_ERROR = 24
 CTX_RESUME, CTX_SYNCED, CTX_MODE, CTX_DEADLINE = 32, 33, 34, 35
@@ -535,8 +535,10 @@ gone:
 }}
 
 ; the entry: begins or goes on with groups [start, end) of a context
-define i64 @run(ptr %pool, ptr %ctx) {{
+define i64 @run(ptr %ctx) {{
 entry:
+  {_at("plp", "%ctx", CTX_POOL)}
+  %pool = load ptr, ptr %plp
   {_at("bup", "%ctx", CTX_BUDGET)}
   %budget = load i64, ptr %bup
   {_at("dlp", "%ctx", CTX_DEADLINE)}
@@ -664,8 +666,10 @@ out:
 }}
 
 ; gives up a call that has yielded, unless it is beyond group %gate (-1: none): then 1, and the call has to be finished
-define i64 @interrupt(ptr %pool, ptr %ctx, i64 %gate) {{
+define i64 @interrupt(ptr %ctx, i64 %gate) {{
 entry:
+  {_at("plp", "%ctx", CTX_POOL)}
+  %pool = load ptr, ptr %plp
   %none = icmp slt i64 %gate, 0
   br i1 %none, label %give_up, label %gated
 gated:
@@ -812,9 +816,9 @@ def native() -> Native:
     at = cpu.load(image, ("run", "interrupt", "retire", "relax", "worker"))
     pointer = ctypes.c_void_p
     return Native(
-        run=ctypes.CFUNCTYPE(ctypes.c_int64, pointer, pointer)(at["run"]),
-        run_held=ctypes.PYFUNCTYPE(ctypes.c_int64, pointer, pointer)(at["run"]),
-        interrupt=ctypes.CFUNCTYPE(ctypes.c_int64, pointer, pointer, ctypes.c_int64)(at["interrupt"]),
+        run=ctypes.CFUNCTYPE(ctypes.c_int64, pointer)(at["run"]),
+        run_held=ctypes.PYFUNCTYPE(ctypes.c_int64, pointer)(at["run"]),
+        interrupt=ctypes.CFUNCTYPE(ctypes.c_int64, pointer, ctypes.c_int64)(at["interrupt"]),
         retire=ctypes.CFUNCTYPE(None, pointer)(at["retire"]),
         relax=ctypes.CFUNCTYPE(None, ctypes.c_int64)(at["relax"]),
         worker=at["worker"],

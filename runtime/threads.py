@@ -7,6 +7,7 @@ then sleep on a futex. The pool's memory is never unmapped, since a thread may l
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import os
 import signal
@@ -33,7 +34,8 @@ class Pool:
         self.threads = threads
         self.address = _map(runner.POOL_WORDS * runner.WORD)
         self._words = (ctypes.c_int64 * runner.POOL_WORDS).from_address(self.address)
-        self._kept: list[tuple[int, object]] = []
+        self._kept: dict[int, tuple[int, object]] = {}  # every change of it is one atomic step: ``free`` is called by destructors
+        self._numbers = itertools.count()
         self._started = False
 
     def start(self) -> None:
@@ -66,9 +68,12 @@ class Pool:
 
     def free(self, context: int, memory: object) -> None:
         """Lets go of ``memory``, which holds the context at this address, when no late thread still reads it."""
-        self._kept.append((context, memory))
+        self._kept[next(self._numbers)] = context, memory
+        kept = list(self._kept.items())  # before the threads are looked at: a later one may have been entered since
         inside = {self._words[runner.POOL_HAZARDS + 16 * t] for t in range(1, self.threads)}
-        self._kept = [(c, m) for c, m in self._kept if c in inside]
+        for number, (at, _) in kept:
+            if at not in inside:
+                self._kept.pop(number, None)
 
 
 def _map(nbytes: int) -> int:
