@@ -81,7 +81,8 @@ def interpret(graph: Graph, arrays: list[np.ndarray]) -> list[np.ndarray]:
         if isinstance(n.op, Constant) and n.op.array.size != 1:  # a buffer, not an expression
             values[n] = n.op.array
         elif not isinstance(n.op, Input):
-            lowered = lower_group(Group([n], members={n: "same"}, mode="scatter" if n.op.kind == "scatter" else "map"), lambda m: m is not n)
+            lowered = lower_group(Group([n], members={n: "same"}, mode="scatter" if n.op.kind == "scatter" else "map"),
+                                  lambda m, n=n: m is not n)
             out = np.full(tuple(map(int, n.shape)), 77).astype(n.dtype.np)
             buffers = {b.name: (out if m is n else values[m]).reshape(b.shape) for b, m in zip(lowered.kernel.buffers, lowered.nodes)}
             run_kernel(lowered.kernel, buffers)

@@ -186,4 +186,5 @@ def cast(x: np.ndarray, dtype: DType) -> np.ndarray:
         return np.where(inside, exact, np.where(np.isnan(wide), dtype.np.type(0), np.where(wide < low, dtype.np.type(dtype.min), dtype.np.type(dtype.max))))
     if source.np == np.dtype(ml_dtypes.bfloat16) and dtype.is_int:
         return cast(x.astype(np.float32), dtype)
-    return x.astype(dtype.np)
+    with np.errstate(all="ignore"):  # infinity where a narrower float can't hold the value
+        return x.astype(dtype.np)

@@ -253,10 +253,11 @@ def unravel(flat: Expr, shape: tuple[int, ...]) -> tuple[Expr, ...]:
 
 
 def ravel(indices: Iterable[Expr], shape: tuple[int, ...]) -> Expr:
-    """The row-major element number of an index tuple."""
+    """The row-major element number of an index tuple (at sizes of 1 the index is 0)."""
     flat: Expr = index(0)
     for e, n in zip(indices, shape):
-        flat = add(mul(flat, n), e)
+        if type(n) is Dim or n != 1:
+            flat = add(mul(flat, n), e)
     return flat
 
 

@@ -139,8 +139,8 @@ class _Convolution(Op):
     def _cases(cls, rng: np.random.Generator):
         for x, w, strides, padding, dilation, groups, tag in cls._CASES:
             y = (x[0], *window_sizes("", x[1:-1], w[:-2], strides, padding, dilation), w[-1])
-            draw = (lambda shape: rng.standard_normal(shape).astype(np.float32))
-            yield (strides, padding, dilation, groups), draw(x), draw(w), draw(y), tag
+            arrays = [rng.standard_normal(shape).astype(np.float32) for shape in (x, w, y)]
+            yield (strides, padding, dilation, groups), *arrays, tag
 
 
 @dataclass(frozen=True, eq=False)

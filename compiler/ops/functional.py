@@ -14,16 +14,32 @@ from ...runtime.dim import Dim, key, size
 from ...runtime.dtype import as_dtype, bool_, float32, int32
 from ...runtime.errors import ArgumentError, DTypeError, ShapeError
 from ..ir.graph import Node, node
-from .base import is_one, shape_text
 from . import convert as _convert
 from . import elementwise as _binary
 from . import logic as _logic
 from . import movement as _movement
 from . import reduce as _reduce
 from . import unary as _unary
+from .base import is_one, shape_text
 from .constant import Full
-from .lift import (axes_tuple, broadcast, broadcast_shapes, broadcast_to, cast, common_dtype, constant, full, is_scalar, one_axis, ones, ones_like,
-                   operands, reshape, zeros, zeros_like)
+from .lift import (
+    axes_tuple,
+    broadcast,
+    broadcast_shapes,
+    broadcast_to,
+    cast,
+    common_dtype,
+    constant,
+    full,
+    is_scalar,
+    one_axis,
+    ones,
+    ones_like,
+    operands,
+    reshape,
+    zeros,
+    zeros_like,
+)
 from .movement import inverse
 
 
@@ -517,7 +533,7 @@ def argmin(x, axes=None, keepdims: bool = False, dtype=int32) -> Node:
     return _arg(_reduce.ArgMin, "argmin", x, axes, keepdims, dtype)
 
 
-from .composite import (gelu, layer_norm, log_softmax, logsumexp, relu, silu, softmax, softplus)  # noqa: E402
+from .composite import gelu, layer_norm, log_softmax, logsumexp, relu, silu, softmax, softplus  # noqa: E402
 from .contract import dot_general, einsum, matmul  # noqa: E402
 from .conv import conv, conv_transpose  # noqa: E402
 from .index import iota, one_hot, scatter_add, take, take_along_axis  # noqa: E402
