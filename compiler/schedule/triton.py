@@ -141,8 +141,8 @@ def _choose_dot(form: DotForm) -> TritonSchedule:
     batch, k = nominal(extent(form.batch)), nominal(extent(form.contracts[0].over))
     narrow = all(strip(c.a).dtype in (bfloat16, float16) and strip(c.b).dtype in (bfloat16, float16) for c in form.contracts)
     double = any(c.acc is float64 for c in form.contracts)
-    if narrow:
-        tiles = [(128, 256), (128, 128), (64, 256), (128, 64), (64, 128), (64, 64), (32, 64), (64, 32), (32, 32), (16, 64), (64, 16), (16, 32), (16, 16)]
+    if narrow:  # (128, 256) spills registers once the epilogue's addresses join 128 accumulators a thread
+        tiles = [(128, 128), (64, 256), (128, 64), (64, 128), (64, 64), (32, 64), (64, 32), (32, 32), (16, 64), (64, 16), (16, 32), (16, 16)]
     else:
         tiles = [(128, 64), (64, 128), (64, 64), (32, 64), (64, 32), (32, 32), (16, 64), (64, 16), (16, 32), (16, 16)]
     if double:

@@ -216,7 +216,7 @@ class Emitter(Writer):
                 up = -(low // divisor)  # type: ignore[operator]
                 text = f"(({c[0].text} + {up * divisor}) {sign} {c[1].text})"
                 return self.value(text if e.fn is s.mod else f"({text} - {up})", type_, dims, level)
-        if e.fn.name in _HELPED or (e.fn in (s.maximum, s.minimum) and type_ not in ("float32", "int32")):
+        if e.fn.name in _HELPED or (e.fn in (s.maximum, s.minimum) and type_ not in ("float32", "int32")) or type_ == "int1":
             shift = e.fn in (s.shl, s.shr) and c[1].lit and 0 <= int(c[1].text) < e.dtype.bits
             c = [v if shift and i == 1 else self.atom(v) for i, v in enumerate(c)]  # functions need operands with a type
         operands = [v.text for v in c]
