@@ -1,46 +1,47 @@
-"""``keras.models``: the model classes, and loading, saving and cloning them."""
+"""Models, and loading and cloning them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from ...runtime.errors import ArgumentError, ModelFormatError
-from .archive import parse_json
+from ...runtime.errors import ModelFormatError
 from .functional import Functional
-from .layer import Layer
 from .model import Model
-from .saving import load_model, save_model
 from .sequential import Sequential
-from .serialization import deserialize_keras_object, serialize_keras_object
+
+CLASSES = {"Model": Model, "Sequential": Sequential, "Functional": Functional}
+
+
+def load_model(filepath: Any, custom_objects: dict | None = None, compile: bool = True, safe_mode: bool = True) -> Any:
+    """The model in a ``.keras`` file. ``custom_objects`` are your own classes and functions that it names."""
+    from . import saving
+
+    return saving.load_model(filepath, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode)
+
+
+def save_model(model: Any, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+    model.save(filepath, overwrite=overwrite, **kwargs)
+
+
+def model_from_json(json_string: str, custom_objects: dict | None = None) -> Any:
+    """The architecture that ``Model.to_json`` wrote, with fresh weights."""
+    import json
+
+    from .serialization import deserialize_keras_object
+
+    try:
+        config = json.loads(json_string)
+    except (ValueError, RecursionError) as e:
+        raise ModelFormatError(f"the text is no JSON: {e}") from None
+    return deserialize_keras_object(config, custom_objects=custom_objects)
+
+
+def clone_model(model: Any, input_tensors: Any = None, clone_function: Any = None, call_function: Any = None, recursive: bool = False,
+                **kwargs: Any) -> Any:
+    """A model of the same configuration with fresh weights; ``clone_function(layer)`` may give other layers (for Sequential and functional models)."""
+    from .cloning import clone
+
+    return clone(model, input_tensors, clone_function, call_function, recursive)
+
 
 __all__ = ["Model", "Sequential", "clone_model", "load_model", "model_from_json", "save_model"]
-
-
-def model_from_json(json_string: str, custom_objects: dict[str, Any] | None = None) -> Model:
-    """The model that ``model.to_json()`` described, with new weights."""
-    config = parse_json(json_string, "the model's description")
-    model = deserialize_keras_object(config, custom_objects=custom_objects)
-    if not isinstance(model, Model):
-        raise ModelFormatError(f"the description is of a {type(model).__name__}, not of a model")
-    return model
-
-
-def clone_model(model: Model, input_tensors: Any = None, clone_function: Callable[[Layer], Layer] | None = None, call_function: Any = None,
-                recursive: bool = False, **kwargs: Any) -> Model:
-    """A model of the same architecture, with layers and weights of its own. Layers may be replaced by what ``clone_function(layer)`` gives."""
-    if input_tensors is not None or call_function is not None or kwargs:
-        raise ArgumentError("clone_model takes clone_function; input_tensors and call_function aren't supported")
-    if not isinstance(model, (Sequential, Functional)):
-        raise ArgumentError(f"clone_model needs a Sequential or functional model, got {type(model).__name__}: make a new one from its class instead")
-    if clone_function is None:
-        return type(model).from_config(model.get_config())
-    if isinstance(model, Sequential):
-        return Sequential([clone_function(layer) for layer in model._stack], name=model.name)
-    config = model.get_config()
-    layers = {layer.name: layer for layer in model.layers}
-    for entry in config["layers"]:
-        if entry["name"] in layers:
-            clone = serialize_keras_object(clone_function(layers[entry["name"]]))
-            entry.update({k: clone[k] for k in ("module", "class_name", "config", "registered_name") if k in clone})
-    return type(model).from_config(config)

@@ -44,6 +44,7 @@ class Variable(Operators):
         parent = current_path()
         self.path = f"{parent}/{self.name}" if parent else self.name
         self._trainable, self._autocast = bool(trainable), bool(autocast)
+        self.born_trainable = self._trainable  # its place among a layer's weights doesn't change when training is switched off
         self.aggregation, self.synchronization = aggregation or "none", synchronization or "none"
         self.regularizer: Any = None
         self.constraint: Any = None

@@ -1,0 +1,663 @@
+"""The base of all layers: building, calling, tracking of variables and sublayers, configuration.
+
+A call dispatches on what it gets. Symbolic tensors: the call is recorded, its result's shape comes from tracing it. Traced tensors: ``call`` runs
+and makes graph nodes. Arrays: an executable of the layer computes at once; it is cached per shapes (the first axis is free), dtypes and ``training``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from ...compiler.ir import location
+from ...runtime.dim import Dim
+from ...runtime.dtype import as_dtype
+from ...runtime.errors import ArgumentError, KerogenError, ShapeError, StateError
+from . import dtype_policy as policies
+from . import regularizers
+from .input_spec import InputSpec as InputSpec
+from .input_spec import check_inputs
+from .naming import current_path, name_scope
+from .operation import _DEFAULT_CONFIGS, Operation, SymbolicNode, has_symbolic, infer, known_shape
+from .structure import children, flatten, is_nested, map_shapes, map_structure, pack_as
+from .tensor import EagerTensor, KerasTensor, Tensor
+from .trace import ArgSpec, as_array, compile_function, current_scope
+from .variable import Variable, autocast
+
+# ``training`` of the outermost call, for layers inside that aren't told.
+_TRAINING: ContextVar[tuple[Any] | None] = ContextVar("kerogen_training", default=None)
+# Counts changes after which traced layers may compute something else: ``trainable``, attributes of built layers.
+_CHANGES = [0]
+
+# Attributes of the machinery: never walked for variables and sublayers.
+_MACHINERY = frozenset({"_inbound_nodes", "_outbound_nodes", "_executables", "_functional", "_auto_config", "_input_spec", "_build_shapes", "_losses",
+                        "_own_variables", "optimizer", "_optimizer"})
+
+
+def changes() -> int:
+    """A number that grows whenever a layer changes in a way that its traces don't know of."""
+    return _CHANGES[0]
+
+
+@contextlib.contextmanager
+def training_phase(training: Any) -> Iterator[None]:
+    """Layers called inside compute for training (True), inference (False) or by their own default (None)."""
+    token = _TRAINING.set((training,))
+    try:
+        yield
+    finally:
+        _TRAINING.reset(token)
+
+
+def current_training() -> Any:
+    context = _TRAINING.get()
+    return None if context is None else context[0]
+
+
+class Layer(Operation):
+    """Keras' Layer. Subclasses define ``__init__``, ``build(input_shape)`` (variables, by ``add_weight``), ``call``, and ``get_config``."""
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = _building(cls.__dict__["build"])
+        if "call" in cls.__dict__:
+            cls._signature = inspect.signature(cls.__dict__["call"])
+
+    _signature: inspect.Signature = inspect.signature(lambda self, *args, **kwargs: None)
+
+    def __init__(self, *, activity_regularizer: Any = None, trainable: bool = True, dtype: Any = None, autocast: bool = True, name: str | None = None,
+                 **kwargs: Any):
+        input_shape = kwargs.pop("input_shape", None)
+        input_dim = kwargs.pop("input_dim", None)
+        if kwargs:
+            raise ArgumentError(f"{type(self).__name__} got unknown arguments {', '.join(sorted(kwargs))}; its arguments are "
+                                f"{', '.join(p for p in inspect.signature(type(self).__init__).parameters if p not in ('self', 'kwargs'))}, "
+                                "name, dtype, trainable, activity_regularizer")
+        if not isinstance(trainable, bool):
+            raise ArgumentError(f"{type(self).__name__}: trainable must be True or False, got {trainable!r}")
+        super().__init__(name)
+        self._own_variables: list[Variable] = []
+        self._executables: dict = {}
+        self._losses: list = []
+        self._parent_path: str | None = None
+        self._path: str | None = None
+        self._input_spec: Any = None
+        self._build_shapes: dict | None = None
+        self._input_shape_arg = (input_dim,) if input_dim is not None else input_shape
+        self._dtype_policy = policies.get(dtype)
+        self.autocast = autocast
+        self._trainable = trainable
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.built = False
+        self.supports_masking = type(self).compute_mask is not Layer.compute_mask
+        self._super_called = True
+
+    def _check_super_called(self) -> None:
+        if not self.__dict__.get("_super_called"):
+            raise StateError(f"in {type(self).__name__}, call super().__init__() first in __init__()")
+
+    # Tracking: variables and sublayers are found where they are kept, in attributes and in lists and dicts of them -------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        d = self.__dict__
+        if not name.startswith("_") and name != "built" and d.get("built") and current_scope() is None and d.get(name, _MISSING) is not value:
+            if isinstance(value, (bool, int, float, str, type(None))) and self._setting_matters(name):
+                _CHANGES[0] += 1
+        object.__setattr__(self, name, value)
+
+    def _setting_matters(self, name: str) -> bool:
+        """Whether setting this attribute of a built layer may change what it computes."""
+        return True
+
+    def _tracked(self) -> Iterator[Any]:
+        """Variables, layers and seed generators among the attributes, in the order in which they were first set."""
+        seen: set[int] = set()
+        for v in self.__dict__.get("_own_variables", ()):
+            seen.add(id(v))
+            yield v
+        for name, value in list(self.__dict__.items()):
+            if name not in _MACHINERY:
+                yield from _walk(value, seen)
+
+    def _own_layers(self) -> list[Layer]:
+        self._check_super_called()
+        return [x for x in self._tracked() if isinstance(x, Layer)]
+
+    @property
+    def _layers_inside(self) -> list[Layer]:
+        return self._own_layers()
+
+    def _own(self) -> list[Variable]:
+        """Own variables: those made trainable first, then the others, in the order of creation."""
+        self._check_super_called()
+        mine = [x for x in self._tracked() if isinstance(x, Variable)]
+        return [v for v in mine if v.born_trainable] + [v for v in mine if not v.born_trainable]
+
+    def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list[Layer]:
+        out: list[Layer] = [self] if include_self else []
+        seen: set[int] = set()
+        todo = list(self._own_layers())
+        while todo:
+            layer = todo.pop(0)
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                out.append(layer)
+                if recursive:
+                    todo = layer._own_layers() + todo
+        return out
+
+    @property
+    def weights(self) -> list[Variable]:
+        """The variables, sublayers' included: what is saved. Seeds and metrics are not among them."""
+        return _unique(self._own(), *[layer.weights for layer in self._own_layers()])
+
+    @property
+    def variables(self) -> list[Variable]:
+        """``weights`` and the states of seed generators."""
+        seeds = [x.state for x in self._tracked() if _is_seed_generator(x)]
+        return _unique(self._own(), seeds, *[layer.variables for layer in self._own_layers()])
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        return [v for v in self.weights if v.trainable] if self.trainable else []
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        return [v for v in self.weights if not v.trainable] if self.trainable else self.weights
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        return [v for v in self.variables if v.trainable] if self.trainable else []
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        return [v for v in self.variables if not v.trainable] if self.trainable else self.variables
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the variables; setting it sets it for every sublayer."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        _CHANGES[0] += 1
+        for v in self._own():
+            if v.born_trainable:
+                v.trainable = bool(value)
+        for layer in self._own_layers():
+            layer.trainable = bool(value)
+
+    def add_weight(self, shape: Any = None, initializer: Any = None, dtype: Any = None, trainable: bool = True, autocast: bool = True,
+                   regularizer: Any = None, constraint: Any = None, aggregation: str = "none", overwrite_with_gradient: bool = False,
+                   name: str | None = None) -> Variable:
+        """A new variable of the layer. ``shape`` has no None; ``initializer`` is "glorot_uniform" for floats, "zeros" for others, unless given."""
+        from . import constraints, initializers
+
+        self._check_super_called()
+        dtype = as_dtype(dtype or self.variable_dtype)
+        if initializer is None:
+            initializer = "glorot_uniform" if dtype.is_float else "zeros"
+        try:
+            with self._scope():
+                v = Variable(initializers.get(initializer), shape=() if shape is None else shape, dtype=dtype.name, trainable=trainable, autocast=autocast,
+                             aggregation=aggregation, name=name)
+        except ShapeError as e:
+            raise ShapeError(f"{type(self).__name__} '{self.name}': {e}") from e
+        v.regularizer = regularizers.get(regularizer)
+        v.constraint = constraints.get(constraint)
+        v.overwrite_with_gradient = overwrite_with_gradient
+        self._own_variables.append(v)
+        return v
+
+    add_variable = add_weight
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of the values of ``weights``, in their order."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights: list) -> None:
+        """Sets the values of ``weights``; the list has one array of the right shape for each."""
+        mine = self.weights
+        if len(mine) != len(weights):
+            raise ShapeError(f"{type(self).__name__} '{self.name}' has {len(mine)} weights ({', '.join(v.path for v in mine)}); set_weights got {len(weights)}")
+        for v, w in zip(mine, weights):
+            if v.shape != np.shape(w):
+                raise ShapeError(f"{type(self).__name__} '{self.name}': weight '{v.path}' has shape {v.shape}, set_weights got {np.shape(w)} for it")
+        for v, w in zip(mine, weights):
+            v.assign(np.asarray(w))
+
+    def count_params(self) -> int:
+        """The number of scalars in ``weights``."""
+        if not self.built:
+            raise StateError(f"{type(self).__name__} '{self.name}' isn't built, so it has no weights to count; build it with build(input_shape), or call it")
+        return sum(v.size for v in self.weights)
+
+    # Dtypes ---------------------------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def dtype_policy(self) -> policies.DTypePolicy:
+        return self._dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value: Any) -> None:
+        self._dtype_policy = policies.get(value)
+        _CHANGES[0] += 1
+
+    @property
+    def compute_dtype(self) -> str:
+        return self._dtype_policy.compute_dtype
+
+    @property
+    def variable_dtype(self) -> str:
+        return self._dtype_policy.variable_dtype
+
+    dtype = variable_dtype
+
+    @property
+    def input_dtype(self) -> str:
+        """The type that float inputs are converted to."""
+        return self.compute_dtype
+
+    # Building -------------------------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str | None:
+        return self._path
+
+    @property
+    def input_spec(self) -> Any:
+        return self._input_spec
+
+    @input_spec.setter
+    def input_spec(self, value: Any) -> None:
+        self._input_spec = value
+
+    def _scope(self) -> Any:
+        if self._parent_path is None:
+            self._parent_path = current_path()
+        return name_scope(self.name, self)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the variables for inputs of this shape (None where a size is free). The default has none to make."""
+        self.built = True
+
+    def build_from_config(self, config: dict) -> None:
+        if config:
+            if "input_shape" in config:
+                self.build(config["input_shape"])
+            elif "shapes_dict" in config:
+                self.build(**config["shapes_dict"])
+
+    def get_build_config(self) -> dict | None:
+        """The shapes that the layer was built with, or None."""
+        shapes = self._build_shapes
+        if shapes is None:
+            return None
+        return {"input_shape": next(iter(shapes.values()))} if len(shapes) == 1 else {"shapes_dict": shapes}
+
+    def _maybe_build(self, call: _Call) -> None:
+        if self.built:
+            return
+        shapes = {f"{k}_shape": map_structure(lambda t: None if t is None else known_shape(t.shape), v) for k, v in call.tensors.items() if k != "mask"}
+        parameters = list(inspect.signature(self.build).parameters.values())
+        first = next(iter(shapes.values()), None)
+        if len(parameters) == 1:
+            self.build(first)
+        elif any(p.kind is p.VAR_KEYWORD for p in parameters):
+            self.build(**shapes)
+        else:
+            self.build(**{p.name: shapes[p.name] for p in parameters if p.name in shapes})
+        self._check(call.first)
+
+    def _check(self, inputs: Any) -> None:
+        if self.input_spec is not None:
+            check_inputs(self.input_spec, inputs, f"{type(self).__name__} '{self.name}'")
+
+    # Calling --------------------------------------------------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._check_super_called()
+        if has_symbolic(args, kwargs):
+            return self._symbolic_call(args, kwargs)
+        if current_scope() is not None:
+            return self._traced_call(args, kwargs)
+        return self._eager_call(args, kwargs)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define call(inputs)")
+
+    def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
+        return self._symbolic_call(args, kwargs)
+
+    def _symbolic_call(self, args: tuple, kwargs: dict) -> Any:
+        outputs = self.compute_output_spec(*args, **kwargs)
+        SymbolicNode(self, args, kwargs, outputs)
+        return outputs
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Symbolic results for symbolic inputs, without recording the call; builds the layer where it isn't."""
+        return infer(lambda *a, **k: self._traced_call(a, k), args, kwargs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape (or structure of shapes) that a call on inputs of this shape gives."""
+        layer = self if self.built else type(self).from_config(self.get_config())
+        inputs = map_shapes(lambda s: KerasTensor(s, dtype=layer.compute_dtype), input_shape)
+        return map_structure(lambda t: t.shape, layer.compute_output_spec(inputs))
+
+    def _traced_call(self, args: tuple, kwargs: dict) -> Any:
+        kwargs = dict(kwargs)
+        args, kwargs = map_structure(self._convert, args), map_structure(self._convert, kwargs)
+        call = _Call(self, args, kwargs)
+        here = _error_context(self, call)
+        with here, location.scope(self.name), self._scope():
+            self._check(call.first)
+            self._maybe_build(call)
+            training = self._resolve_training(call, kwargs)
+            self._pass_masks(call, kwargs)
+            with training_phase(training), autocast(self._autocast_dtype()):
+                outputs = self.call(*args, **kwargs)
+            outputs = map_structure(_as_tensor, outputs)
+            self.built = True
+            self._regularize_activity(outputs)
+        self._mask_outputs(call, kwargs, outputs)
+        return outputs
+
+    def _autocast_dtype(self) -> str | None:
+        compute = as_dtype(self.compute_dtype)
+        return compute.name if self.autocast and compute.is_float and self.compute_dtype != self.variable_dtype else None
+
+    def _convert(self, x: Any) -> Any:
+        """An argument as ``call`` gets it: arrays become tensors, floats the computing type."""
+        if isinstance(x, (np.ndarray, EagerTensor, Variable, np.generic)):
+            from .trace import as_node
+
+            mask = getattr(x, "_keras_mask", None)
+            x = Tensor(as_node(x))
+            x._keras_mask = mask
+        if isinstance(x, Tensor) and self.autocast and x.node.dtype.is_float and as_dtype(self.input_dtype).is_float and x.dtype != self.input_dtype:
+            from . import ops
+
+            mask, x = x._keras_mask, ops.cast(x, self.input_dtype)
+            x._keras_mask = mask
+        return x
+
+    def _resolve_training(self, call: _Call, kwargs: dict) -> Any:
+        given = call.arguments if "training" in call.given else kwargs
+        if "training" in call.given or "training" in call.extra:
+            value = call.extra.get("training", given.get("training"))
+        else:
+            value = current_training()
+            if value is None:
+                value = call.arguments.get("training")
+        if "training" in self._signature.parameters:
+            if value is not None and "training" not in call.positional:
+                kwargs["training"] = value
+        else:
+            kwargs.pop("training", None)
+        return value
+
+    # Masks: a boolean per time step that Embedding and Masking attach to their result, and that layers which support it hand on ---------------------------
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        return previous_mask
+
+    def _pass_masks(self, call: _Call, kwargs: dict) -> None:
+        if len(call.tensors) == 1:
+            if "mask" in self._signature.parameters and call.arguments.get("mask") is None:
+                mask = map_structure(_mask_of, next(iter(call.tensors.values())))
+                if any(m is not None for m in flatten(mask)):
+                    kwargs["mask"] = mask
+        else:
+            for name, value in call.tensors.items():
+                if f"{name}_mask" in self._signature.parameters and call.arguments.get(f"{name}_mask") is None:
+                    mask = map_structure(_mask_of, value)
+                    if any(m is not None for m in flatten(mask)):
+                        kwargs[f"{name}_mask"] = mask
+
+    def _mask_outputs(self, call: _Call, kwargs: dict, outputs: Any) -> None:
+        previous = kwargs.get("mask")
+        if previous is None:
+            previous = map_structure(_mask_of, call.first)
+        if not self.supports_masking or all(_mask_of(t) is not None for t in flatten(outputs)):
+            return
+        if any(m is not None for m in flatten(previous)) or type(self).compute_mask is not Layer.compute_mask:
+            masks = self.compute_mask(call.first, previous)
+            if masks is not None:
+                for t, m in zip(flatten(outputs), flatten(masks)):
+                    if m is not None and isinstance(t, Tensor) and t._keras_mask is None:
+                        t._keras_mask = m
+
+    # Losses ---------------------------------------------------------------------------------------------------------------------------------------------
+
+    def add_loss(self, loss: Any) -> None:
+        """Adds a scalar (computed in ``call``) to the loss that training minimises."""
+        scope = current_scope()
+        if scope is None:
+            raise StateError(f"{type(self).__name__} '{self.name}': add_loss() works inside call(), on tensors computed there")
+        for x in flatten(loss):
+            scope.add_loss(self, _as_tensor(x))
+
+    def _regularize_activity(self, outputs: Any) -> None:
+        if self.activity_regularizer is not None:
+            from . import ops
+
+            for t in flatten(outputs):
+                loss = self.activity_regularizer(t)
+                self.add_loss(loss / ops.cast(t.shape[0], loss.dtype) if t.shape else loss)
+
+    @property
+    def losses(self) -> list:
+        """Scalars: those of ``add_loss`` in the last call (of this trace, while one is made), and the weights' regularizers."""
+        scope = current_scope()
+        mine = {id(layer) for layer in self._flatten_layers()}
+        out = list(self._losses) if scope is None else [loss for owner, loss in scope.losses if id(owner) in mine]
+        return out + [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
+
+    # Eager calls ----------------------------------------------------------------------------------------------------------------------------------------
+
+    def _eager_call(self, args: tuple, kwargs: dict) -> Any:
+        leaves = flatten((args, kwargs))
+        arrays: list[np.ndarray] = []
+        marks: list = []
+        for x in leaves:
+            if isinstance(x, (np.ndarray, EagerTensor, Variable, np.generic)) or hasattr(x, "__array__"):
+                arrays.append(self._eager_array(x))
+                marks.append(None)
+            else:
+                marks.append(_hashable(x))
+        if not arrays and args:
+            # Lists of numbers, and numbers, where a tensor is due
+            first = self._eager_array(args[0])
+            return self._eager_call((first, *args[1:]), kwargs)
+        specs = self._eager_specs(arrays)
+        key = (tuple([(s.shape, s.dtype) for s in specs]), tuple(marks), _layout((args, kwargs)), current_training(), changes())
+        exe = self._executables.get(key)
+        if exe is None:
+            sizes = {d: n for s, a in zip(specs, arrays) for d, n in zip(s.shape, a.shape) if isinstance(d, str)}
+
+            def fn(*tensors: Tensor) -> Any:
+                it = iter(tensors)
+                a, k = pack_as((args, kwargs), [next(it) if m is None else x for x, m in zip(leaves, marks)])
+                scope = current_scope()
+                before = len(scope.losses)
+                out = self._traced_call(a, k)
+                return out, [loss for _, loss in scope.losses[before:]]
+
+            exe = compile_function(fn, tuple(specs), name=self.name, sizes=sizes)
+            if self.__dict__["built"] and key[-1] != changes():
+                key = (*key[:-1], changes())
+            if len(self._executables) > 64:
+                self._executables.clear()
+            self._executables[key] = exe
+        out, losses = exe(*arrays)
+        object.__setattr__(self, "_losses", losses)
+        return out
+
+    def _eager_array(self, x: Any) -> np.ndarray:
+        a = as_array(x)
+        if self.autocast and as_dtype(a.dtype).is_float and as_dtype(self.input_dtype).is_float:
+            a = a.astype(as_dtype(self.input_dtype).np, copy=False)
+        return a
+
+    def _eager_specs(self, arrays: list[np.ndarray]) -> list[ArgSpec]:
+        """The first axis is free where all arrays share it."""
+        first = {a.shape[0] if a.ndim else None for a in arrays}
+        free = len(first) == 1 and None not in first
+        return [ArgSpec((("batch", *a.shape[1:]) if free else a.shape), as_dtype(a.dtype).name, "inputs" if i == 0 else f"inputs_{i}")
+                for i, a in enumerate(arrays)]
+
+    # Configuration --------------------------------------------------------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict:
+        self._check_super_called()
+        config = {**super().get_config(), "trainable": self.trainable, "dtype": policies.serialize(self.dtype_policy)}
+        if self.activity_regularizer is not None:
+            config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
+        return config
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+    def __getstate__(self) -> dict:
+        state = dict(self.__dict__)
+        state["_executables"], state["_losses"] = {}, []
+        return state
+
+
+_DEFAULT_CONFIGS.add(Layer.get_config)
+_MISSING = object()
+
+
+class _Call:
+    """The arguments of a call by name, and which of them hold tensors."""
+
+    def __init__(self, layer: Layer, args: tuple, kwargs: dict):
+        signature = layer._signature
+        names = list(signature.parameters)[1:]
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        self.extra = {}
+        if "training" in kwargs and "training" not in signature.parameters:
+            self.extra["training"] = kwargs["training"]
+            if not takes_any:
+                kwargs.pop("training")
+        try:
+            bound = signature.bind(layer, *args, **kwargs)
+        except TypeError as e:
+            raise ArgumentError(f"{type(layer).__name__} '{layer.name}' can't be called like this: {e}; its call takes {', '.join(names)}") from None
+        self.given = set(bound.arguments)
+        self.positional = set(names[:len(args)])
+        bound.apply_defaults()
+        self.arguments = {k: v for k, v in list(bound.arguments.items())[1:]}
+        self.tensors = {}
+        for name, value in self.arguments.items():
+            if name in ("args", "kwargs") and not value:
+                continue
+            leaves = flatten(value)
+            if leaves and any(isinstance(x, Tensor) for x in leaves) and all(x is None or isinstance(x, Tensor) for x in leaves):
+                self.tensors[name] = value
+        self.first = next(iter(self.arguments.values()), None)
+
+
+@contextlib.contextmanager
+def _error_context(layer: Layer, call: _Call) -> Iterator[None]:
+    """A user's error from inside a layer names the layer and the shapes that it got, once."""
+    try:
+        yield
+    except KerogenError as e:
+        if getattr(e, "_kerogen_layer", None) is None:
+            label = f"{type(layer).__name__} '{layer.name}'"
+            shapes = ", ".join(str(known_shape(t.shape)) for t in flatten(list(call.tensors.values())) if t is not None)
+            text = str(e) if label in str(e) else f"{label} on input of shape {shapes}: {e}"
+            new = type(e)(text)
+            new._kerogen_layer = layer.name
+            raise new from e
+        raise
+
+
+def _building(build: Callable) -> Callable:
+    """A class's ``build`` with what every build needs: the name scope, the record of shapes, ``built``."""
+    if getattr(build, "_wrapped_build", False):
+        return build
+    signature = inspect.signature(build)
+
+    @functools.wraps(build)
+    def wrapper(self: Layer, *args: Any, **kwargs: Any) -> None:
+        args = tuple([_as_shape(a) for a in args])
+        kwargs = {k: _as_shape(v) for k, v in kwargs.items()}
+        with self._scope():
+            self._path = current_path()
+            build(self, *args, **kwargs)
+        if type(self).build is wrapper or self._build_shapes is None:
+            self._build_shapes = dict(list(signature.bind(self, *args, **kwargs).arguments.items())[1:])
+        self.built = True
+
+    wrapper._wrapped_build = True
+    return wrapper
+
+
+def _as_shape(x: Any) -> Any:
+    """A list that is a shape as a tuple (files and users give lists)."""
+    return tuple(x) if isinstance(x, list) and all(d is None or isinstance(d, int) for d in x) else x
+
+
+def _walk(value: Any, seen: set[int]) -> Iterator[Any]:
+    if isinstance(value, (Variable, Layer)) or _is_seed_generator(value):
+        if id(value) not in seen:
+            seen.add(id(value))
+            yield value
+    elif is_nested(value):
+        for v in children(value):
+            yield from _walk(v, seen)
+
+
+def _is_seed_generator(x: Any) -> bool:
+    from .random import SeedGenerator
+
+    return isinstance(x, SeedGenerator)
+
+
+def _unique(*lists: list) -> list:
+    out: dict[int, Any] = {}
+    for items in lists:
+        for x in items:
+            out.setdefault(id(x), x)
+    return list(out.values())
+
+
+def _mask_of(x: Any) -> Any:
+    return getattr(x, "_keras_mask", None)
+
+
+def _as_tensor(x: Any) -> Any:
+    if isinstance(x, Tensor) or x is None:
+        return x
+    from .trace import as_node
+
+    return Tensor(as_node(x))
+
+
+def _hashable(x: Any) -> Any:
+    if isinstance(x, Dim):
+        return int(x)
+    try:
+        hash(x)
+    except TypeError:
+        return ("object", id(x))
+    return (type(x).__name__, x)
+
+
+def _layout(x: Any) -> Any:
+    """A hashable picture of a structure."""
+    if isinstance(x, dict):
+        return ("dict", *[(k, _layout(x[k])) for k in x])
+    if isinstance(x, (list, tuple)):
+        return ("list", *[_layout(v) for v in x])
+    return None
