@@ -10,6 +10,7 @@ import numpy as np
 from ..runtime.dim import Dim
 from .ir.evaluate import evaluate
 from .ir.graph import Graph
+from .passes.autodiff import grad as grad
 
 
 def executable(trace: Callable[[Mapping[str, int]], Graph], *, bindings: Sequence[Any] = (), name: str = "graph",

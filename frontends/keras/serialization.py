@@ -236,10 +236,8 @@ def _instance(x: dict, depth: int) -> Any:
             if not isinstance(build, dict):
                 raise ModelFormatError(f"{what}: build_config is {build!r:.60}, not a dictionary")
             obj.build_from_config(_tuples(build))
-    except ModelFormatError:
-        raise
-    except KerogenError as e:
-        raise ModelFormatError(f"{what}: {e}") from e
+    except KerogenError as e:  # nested objects make a path: "Sequential 'm': Dense 'first': ..."
+        raise ModelFormatError(str(e) if str(e).startswith(what) else f"{what}: {e}") from e
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, MemoryError, RecursionError) as e:
         if not builtin:
             raise  # the caller's own class: its error and its stack
