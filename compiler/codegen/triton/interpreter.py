@@ -46,8 +46,9 @@ class TritonInterpreter:
             self._process.wait(10)
 
     def run(self, calls: Sequence[tuple[Source, int, Sequence[str]]], arrays: Mapping[str, np.ndarray], outputs: Sequence[str],
-            dims: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
-        """Runs ``calls`` (source, number of written buffers, array names in the source's buffer order) in order; the arrays named ``outputs``."""
+            dims: Mapping[str, int] | None = None, errors: Sequence[Sequence[str]] | None = None) -> dict[str, np.ndarray]:
+        """Runs ``calls`` (source, number of written buffers, array names in the source's buffer order) in order; the arrays named ``outputs``.
+        ``errors[call][site - 1]`` is what an ``IndexRangeError`` says."""
         if self._process.poll() is not None:
             raise InternalError("the Triton interpreter's process has ended")
         kernels: dict[str, int] = {}
@@ -65,7 +66,9 @@ class TritonInterpreter:
         if "failed" in reply:
             raise InternalError(f"Triton interpreter: {reply['failed']}\n{reply['trace']}")
         if reply["error_word"]:
-            raise IndexRangeError(f"index out of range in call {reply['call']} (site {reply['error_word']})")
+            call, site = reply["call"], reply["error_word"]
+            said = errors[call][site - 1] if errors and site <= len(errors[call]) else f"index out of range in call {call}"
+            raise IndexRangeError(f"{said} (site {site})")
         return {k: np.frombuffer(b, np.asarray(arrays[k]).dtype).reshape(np.shape(arrays[k])) for k, b in zip(outputs, blobs)}
 
 
@@ -86,7 +89,7 @@ def shared() -> TritonInterpreter:
 
 
 def interpret(calls: Sequence[KernelCall], arrays: Mapping[str, np.ndarray], schedules: Sequence[TritonSchedule | None] | None = None,
-              dims: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
+              dims: Mapping[str, int] | None = None, errors: Sequence[Sequence[str]] | None = None) -> dict[str, np.ndarray]:
     """Runs kernels in order. ``calls``: (kernel, {buffer name: array name}); ``arrays`` by name, left as they are. Returns every array that was written."""
     sources, written = [], {}
     for (kernel, names), schedule in zip(calls, schedules or [None] * len(calls), strict=True):
@@ -96,7 +99,7 @@ def interpret(calls: Sequence[KernelCall], arrays: Mapping[str, np.ndarray], sch
                 raise InternalError(f"{kernel.name}: {b.name} is {a.dtype}{list(a.shape)}, expected {b.dtype}{list(b.shape)}")
         sources.append((emit_source(kernel, schedule), kernel.outputs, [names[b.name] for b in kernel.buffers]))
         written.update(dict.fromkeys(names[b.name] for b in kernel.writes))
-    return shared().run(sources, arrays, list(written), dims)
+    return shared().run(sources, arrays, list(written), dims, errors)
 
 
 def _elements(shape: tuple[int, ...], dims: Mapping[str, int] | None) -> int:
@@ -125,7 +128,7 @@ def interpret_program(program, arrays: Sequence[np.ndarray]) -> list[np.ndarray]
         if v.donated >= 0:
             names[v] = names[program.inputs[v.donated]]
     calls = [(c.kernel, {b.name: place(v) for b, v in zip(c.kernel.buffers, c.values)}) for c in (*program.setup, *program.calls)]
-    done = interpret(calls, memory)
+    done = interpret(calls, memory, errors=[c.errors for c in (*program.setup, *program.calls)])
     out = [done.get(place(v), memory[place(v)]) for v in program.outputs]
     for v, a in zip(program.inputs, arrays):
         if place(v) in done:

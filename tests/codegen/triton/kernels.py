@@ -165,12 +165,12 @@ def batched_gemm(rng):
         Contract("acc", (), (t,), left, Load(b, (q, j, p, t)), float32), Store(c, (), (p, q, i, j), Ref("acc", (), float32)))))
 
 
-N, H, W, C, O, K = 2, 13, 11, 10, 12, 3
+N, H, W, C, CO, K = 2, 13, 11, 10, 12, 3
 OH, OW = 7, 6
 
 
 def _conv_buffers() -> tuple[Buffer, Buffer, Buffer]:
-    return Buffer("x", (N, H, W, C), float32), Buffer("w", (K, K, C, O), float32), Buffer("y", (N, OH, OW, O), float32)
+    return Buffer("x", (N, H, W, C), float32), Buffer("w", (K, K, C, CO), float32), Buffer("y", (N, OH, OW, CO), float32)
 
 
 def _tap(o: Expr, k: Expr) -> Expr:
@@ -182,7 +182,7 @@ def _tap(o: Expr, k: Expr) -> Expr:
 def conv(rng):
     """Forward, 3x3, stride 2, padding 1."""
     x, w, y = _conv_buffers()
-    b, oy, ox, o = Axis("b", N), Axis("oy", OH), Axis("ox", OW), Axis("o", O)
+    b, oy, ox, o = Axis("b", N), Axis("oy", OH), Axis("ox", OW), Axis("o", CO)
     ky, kx, c = Axis("ky", K), Axis("kx", K), Axis("c", C)
     iy, ix = _tap(oy, ky), _tap(ox, kx)
     inside = simplify.both(simplify.within(iy, 0, H), simplify.within(ix, 0, W))
@@ -196,7 +196,7 @@ def conv_input_grad(rng):
     """dx[b, i, j, c] = sum over taps whose output position exists (i + 1 - ky is even and inside)."""
     x, w, y = _conv_buffers()
     b, i, j, c = Axis("b", N), Axis("i", H), Axis("j", W), Axis("c", C)
-    ky, kx, o = Axis("ky", K), Axis("kx", K), Axis("o", O)
+    ky, kx, o = Axis("ky", K), Axis("kx", K), Axis("o", CO)
     ty, tx = simplify.add(simplify.sub(i, ky), index(1)), simplify.add(simplify.sub(j, kx), index(1))
     oy, ox = simplify.floordiv(ty, 2), simplify.floordiv(tx, 2)
     guard = simplify.both(simplify.within(oy, 0, OH), simplify.within(ox, 0, OW))
@@ -209,7 +209,7 @@ def conv_input_grad(rng):
 @case
 def conv_weight_grad(rng):
     x, w, y = _conv_buffers()
-    ky, kx, c, o = Axis("ky", K), Axis("kx", K), Axis("c", C), Axis("o", O)
+    ky, kx, c, o = Axis("ky", K), Axis("kx", K), Axis("c", C), Axis("o", CO)
     b, oy, ox = Axis("b", N), Axis("oy", OH), Axis("ox", OW)
     iy, ix = _tap(oy, ky), _tap(ox, kx)
     inside = simplify.both(simplify.within(iy, 0, H), simplify.within(ix, 0, W))
