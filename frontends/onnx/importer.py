@@ -251,8 +251,13 @@ class Importer:
         if rule is None or any(not isinstance(v, Known) or v.array.size > _FOLD_ELEMENTS for v in call.values if v is not None):
             return None
         first = next((v.dtype for v in call.values if v is not None), None)
-        with np.errstate(all="ignore"):
-            out = rule(call, *[None if v is None else v.array for v in call.values])
+        try:
+            with np.errstate(all="ignore"):
+                out = rule(call, *[None if v is None else v.array for v in call.values])
+        except UserError:
+            raise
+        except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError) as e:  # NumPy's words for operands that don't fit
+            raise Refusal(f"can't be computed: {e}", kind="invalid") from None
         if out is None:
             return None
         many = out if isinstance(out, (list, tuple)) else [out]

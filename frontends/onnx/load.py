@@ -58,6 +58,9 @@ class OnnxModel:
         """The model's facts and everything that can't be compiled."""
         importer = self._importer
         graph, issues = importer.attempt({name: Dim.free(name, _EXAMPLE) for name in importer.free})
+        if graph is None and importer.free:  # a model that states a free batch but is written for one sample
+            single, fewer = importer.attempt({name: Dim.free(name, 1) for name in importer.free})
+            graph, issues = (single, fewer) if len(fewer) < len(issues) else (graph, issues)
         model = importer.model
         kinds = Counter(n.op for n in _all_nodes(model.graph.nodes, model.functions.values()))
         macs = ""
@@ -95,24 +98,34 @@ class OnnxModel:
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The outputs. Compiled at the first call, and again for each value of an input whose values shape the graph."""
+        if any(v.dtype is None or v.shape is None for v in self.inputs):
+            self.trace({d: Dim.free(d, _EXAMPLE) for d in self.free_dims})  # raises: no array can be given for such an input
         given = dict(zip(self.input_names, self.arrange(arrays, named)))
+        sizes = {d: Dim.free(d, n) for v in self.inputs for d, n in zip(v.shape or (), given[v.name].shape) if isinstance(d, str)}
         fixed: tuple[str, ...] = ()
         while True:
-            key = tuple((n, given[n].dtype.str, given[n].shape, given[n].tobytes()) for n in fixed)
-            model = self._executables.get(key)
-            if model is None:
-                values = {n: given[n] for n in fixed}
-                found = self._importer if not fixed else Importer(self._importer.model, values=values, **self._settings)
-                model = self if not fixed else OnnxModel(found)
-                more = tuple(n for n in found.needed({d: Dim.free(d, _EXAMPLE) for d in found.free}) if n not in fixed)
-                model = self._executables[key] = more or (model.executable(), [v.name for v in found.inputs])
+            # Values that shape the graph rarely fit other sizes, so where there are any the sizes are fixed with them.
+            key = tuple((n, given[n].dtype.str, given[n].shape, given[n].tobytes()) for n in fixed) + tuple(sizes.items() if fixed else ())
+            found = self._executables.get(key)
+            if found is None:
+                importer = self._importer
+                if fixed:
+                    dims = {**(self._settings.get("dims") or {}), **{d: int(n) for d, n in sizes.items() if d not in self._only_in(fixed)}}
+                    importer = Importer(importer.model, dims, self._settings.get("shapes"), {n: given[n] for n in fixed})
+                more = tuple(n for n in importer.needed(sizes) if n not in fixed)
+                found = more or (OnnxModel(importer) if fixed else self).executable()
+                self._executables[key] = found
                 if len(self._executables) > _KEEP:
                     self._executables.popitem(last=False)
             self._executables.move_to_end(key)
-            if isinstance(model[0], str):
-                fixed = (*fixed, *model)
-            else:
-                return model[0](*[given[n] for n in model[1]])
+            if not isinstance(found, tuple):
+                return found(*[given[n] for n in self.input_names if n not in fixed])
+            fixed = (*fixed, *found)
+
+    def _only_in(self, names: Sequence[str]) -> set[str]:
+        """Free dimensions that occur in no other input than these."""
+        elsewhere = {d for v in self.inputs if v.name not in names for d in v.shape or ()}
+        return {d for d in self.free_dims if d not in elsewhere}
 
     def __repr__(self) -> str:
         return f"<ONNX model {self.name!r}, opset {self.opset}, {len(self.weights)} weights>"

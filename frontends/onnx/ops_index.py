@@ -156,25 +156,21 @@ def _reverse_sequence(call: Call) -> Node:
     return ops.take(ops.reshape(x, (size(two), *x.shape[2:])), at, 0)
 
 
-@operator("CumSum")
-def _cum_sum(call: Call) -> Node:
-    """Sums over prefixes by doubling: log2(n) additions of the shifted tensor."""
-    x, axis = call.node(0), call.scalar(1)
-    axis = call.normal(int(axis), x.rank)
+@operator("CumSum", "CumProd")
+def _prefixes(call: Call) -> Node:
+    """Sums (products) over prefixes by doubling: log2(n) additions of the shifted tensor."""
+    x, axis = call.node(0), call.normal(int(call.scalar(1)), call.rank(0))
+    fn, neutral = (ops.add, 0) if call.op == "CumSum" else (ops.mul, 1)
     if call.attr("reverse"):
         x = ops.flip(x, (axis,))
     if call.attr("exclusive"):
-        x = _shifted(x, axis, 1)
+        x = _shifted(x, axis, 1, neutral)
     step = 1
     while step < x.shape[axis]:
-        x = ops.add(x, _shifted(x, axis, step))
+        x = fn(x, _shifted(x, axis, step, neutral))
         step *= 2
     return ops.flip(x, (axis,)) if call.attr("reverse") else x
 
 
-def _shifted(x: Node, axis: int, by: int) -> Node:
-    return ops.pad(x, tuple((by, -by) if a == axis else (0, 0) for a in range(x.rank)), 0)
-
-
-
-
+def _shifted(x: Node, axis: int, by: int, fill: int) -> Node:
+    return ops.pad(x, tuple((by, -by) if a == axis else (0, 0) for a in range(x.rank)), fill)
