@@ -91,6 +91,8 @@ class ExternalData:
 
 def _components(location: str, tensor: str) -> list[str]:
     """The parts of a relative POSIX path that names something below the folder, or ModelFormatError."""
+    if not isinstance(location, str):
+        raise ModelFormatError(f"tensor {tensor!r}: the name of its external data is not UTF-8")
     parts = location.split("/")
     while parts and parts[0] == ".":
         parts.pop(0)

@@ -19,7 +19,7 @@ from .report import Issue, NeedsValues, Refusal, error_of
 from .values import Known, Unknown, Value, Weight, as_node, known
 
 _MAX_DEPTH = 32  # nested function bodies and subgraphs
-_MAX_STEPS = 2_000_000  # operator calls after inlining
+_MAX_STEPS = 200_000  # operator calls after inlining
 _MAX_ELEMENTS = 2**44  # of one tensor
 _FOLD_ELEMENTS = 65536
 _CONSTANT_WEIGHT = 1024  # a Constant node's float tensor of at least this many elements is a parameter

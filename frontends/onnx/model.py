@@ -104,9 +104,16 @@ class ModelDef:
     nbytes: int
 
 
+def utf8(name: str | bytes) -> str:
+    """A name in a file. protobuf gives bytes where the file's are not UTF-8."""
+    if not isinstance(name, str):
+        raise ModelFormatError(f"a name in the file is not UTF-8: {name[:40]!r}")
+    return name
+
+
 def domain_of(name: str) -> str:
     """"ai.onnx" and "" are one domain."""
-    return "" if name == "ai.onnx" else name
+    return "" if utf8(name) == "ai.onnx" else name
 
 
 def read_model(src: Any, *, opset: int | None = None, allow_links: bool = False) -> ModelDef:
@@ -173,12 +180,12 @@ class _Reader:
             raise UnsupportedOpError(f"{name} needs opset {opsets['']}; this kerogen reads 1 to {newest} (a newer onnx package may read it)")
         functions = {}
         for f in m.functions:
-            key = (domain_of(f.domain), f.name, f.overload)
+            key = (domain_of(f.domain), utf8(f.name), utf8(f.overload))
             if key in functions:
                 raise ModelFormatError(f"function {f.domain}.{f.name} is defined twice")
             functions[key] = self.function(f)
-        graph = self.graph(m.graph, m.graph.name or name, frozenset())
-        producer = " ".join(x for x in (m.producer_name, m.producer_version) if x)
+        graph = self.graph(m.graph, utf8(m.graph.name) or name, frozenset())
+        producer = " ".join(x for x in (utf8(m.producer_name), utf8(m.producer_version)) if x)
         return ModelDef(graph, opsets, functions, m.graph.name if name == "model" and m.graph.name else name, producer, m.ir_version, nbytes)
 
     def opsets(self, imports, ir_version: int) -> dict[str, int]:
@@ -196,13 +203,13 @@ class _Reader:
 
     def function(self, f, complete: bool = True) -> FunctionDef:
         """A function body. Those that onnx's own schemas carry may leave optional outputs out (not ``complete``)."""
-        label = f"function {f.name}"
-        defaults = {a.name: Attribute(self.value(a, label), a) for a in f.attribute_proto}
-        defined = set(f.input)
+        label = f"function {utf8(f.name)}"
+        defaults = {utf8(a.name): Attribute(self.value(a, label), a) for a in f.attribute_proto}
+        defined = {utf8(x) for x in f.input}
         if len(defined) != len(f.input):
             raise ModelFormatError(f"{label} names an input twice")
         nodes = self.nodes(f.node, defined, label)
-        for o in f.output:
+        for o in map(utf8, f.output):
             if o not in defined and complete:
                 raise ModelFormatError(f"{label}: output {o!r} is not computed by any node")
         return FunctionDef(f.name, tuple(f.input), tuple(f.output), defaults, nodes, self.opsets(f.opset_import, 10))
@@ -214,11 +221,11 @@ class _Reader:
             raise ModelFormatError(f"graph {name!r} names an input twice: {names}")
         initializers: dict[str, np.ndarray | Refused] = {}
         for t in g.initializer:
-            if not t.name or t.name in initializers:
+            if not utf8(t.name) or t.name in initializers:
                 raise ModelFormatError(f"graph {name!r}: initializer {t.name!r} {'is defined twice' if t.name else 'without a name'}")
             initializers[t.name] = self.tensor(t, f"initializer {t.name!r}")
         for s in g.sparse_initializer:
-            t = s.values.name
+            t = utf8(s.values.name)
             if not t or t in initializers:
                 raise ModelFormatError(f"graph {name!r}: sparse initializer {t!r} {'is defined twice' if t else 'without a name'}")
             initializers[t] = self.sparse(s, f"sparse initializer {t!r}")
@@ -233,12 +240,12 @@ class _Reader:
     def nodes(self, protos, defined: set[str], where: str) -> tuple[NodeDef, ...]:
         out = []
         for i, n in enumerate(protos):
-            label = n.name or f"{n.op_type}#{i}"
-            for x in n.input:
+            label = utf8(n.name) or f"{utf8(n.op_type)}#{i}"
+            for x in map(utf8, n.input):
                 if x and x not in defined:
                     raise ModelFormatError(f"{where}: node {label!r} ({n.op_type}) reads {x!r}, which nothing before it defines")
             out.append(self.node(n, label, frozenset(defined)) if _has_graph(n) else self.node(n, label, frozenset()))
-            for x in n.output:
+            for x in map(utf8, n.output):
                 if x in defined and x:
                     raise ModelFormatError(f"{where}: node {label!r} ({n.op_type}) defines {x!r} a second time")
                 defined.add(x)
@@ -249,15 +256,15 @@ class _Reader:
             raise ModelFormatError(f"node {label!r} names no operator")
         attributes: dict[str, Attribute] = {}
         for a in n.attribute:
-            if not a.name or a.name in attributes:
+            if not utf8(a.name) or a.name in attributes:
                 raise ModelFormatError(f"node {label!r} ({n.op_type}): attribute {a.name!r} {'is given twice' if a.name else 'without a name'}")
             attributes[a.name] = Attribute(self.value(a, f"node {label!r} ({n.op_type}), attribute {a.name!r}", outer), a)
-        return NodeDef(n.op_type, domain_of(n.domain), label, tuple(n.input), tuple(n.output), attributes, n.overload)
+        return NodeDef(n.op_type, domain_of(n.domain), label, tuple(n.input), tuple(n.output), attributes, utf8(n.overload))
 
     def value(self, a: AttributeProto, what: str, outer: frozenset[str] = frozenset()) -> Any:
         """An attribute's value in Python types."""
         if a.ref_attr_name:
-            return Reference(a.ref_attr_name)
+            return Reference(utf8(a.ref_attr_name))
         kind = a.type
         if kind == AttributeProto.INT:
             return a.i
@@ -276,9 +283,9 @@ class _Reader:
         if kind == AttributeProto.TENSORS:
             return tuple(self.tensor(t, what) for t in a.tensors)
         if kind == AttributeProto.GRAPH:
-            return self.graph(a.g, a.g.name or what, outer)
+            return self.graph(a.g, utf8(a.g.name) or what, outer)
         if kind == AttributeProto.GRAPHS:
-            return tuple(self.graph(g, g.name or what, outer) for g in a.graphs)
+            return tuple(self.graph(g, utf8(g.name) or what, outer) for g in a.graphs)
         if kind == AttributeProto.SPARSE_TENSOR:
             return self.sparse(a.sparse_tensor, what)
         if kind == AttributeProto.UNDEFINED:
@@ -315,7 +322,7 @@ class _Reader:
         return dense.reshape(shape)
 
     def value_info(self, v) -> ValueInfo:
-        if not v.name:
+        if not utf8(v.name):
             raise ModelFormatError("a graph input or output has no name")
         return typed(v.name, v.type)
 
@@ -338,7 +345,7 @@ def typed(name: str, t: TypeProto) -> ValueInfo:
                 # Exporters write -1 for "unknown"; the standard has no negative sizes.
                 sizes.append(None)
             else:
-                sizes.append(d.dim_value if which == "dim_value" else d.dim_param if which == "dim_param" and d.dim_param else None)
+                sizes.append(d.dim_value if which == "dim_value" else utf8(d.dim_param) if which == "dim_param" and d.dim_param else None)
         shape = tuple(sizes)
     return ValueInfo(name, dtype, shape, "tensor" if dtype else f"tensor of {dtype_name(tensor.elem_type)}")
 
