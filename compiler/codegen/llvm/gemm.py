@@ -14,13 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...kernel.expr import Axis
-from ...kernel.simplify import Linear
-from ....runtime.dim import Dim
+from ....runtime.dim import Dim, ceil_div, size
+from ...kernel.access import Access
+from ...kernel.expr import Op, post_order
+from ...kernel.ir import Kernel, stage_exprs
 from ...schedule.contraction import ContractForm, GemmSchedule, panels
-from .builder import Builder, Value, const, element, iota, vector
+from ...target import Target
+from .builder import Builder, Value, const, iota, vector
+from .scalars import register_type
+from .values import Values
 
-REGISTER_EPILOGUE = 6  # scalar operations per element up to which the epilogue is unrolled over the accumulators
+REGISTER_EPILOGUE = 160  # operations up to which the epilogue is written out over the accumulators; beyond, it is a loop over rows
 
 Size = Callable[[int], Value]
 
@@ -184,10 +188,168 @@ def _positive(extent: int) -> bool:
 
 def unit_extents(form: ContractForm, schedule: GemmSchedule) -> list[int]:
     """The grid of work units, slowest first: batch axes, then panels and blocks of rows in the schedule's order."""
-    block = schedule.rows * schedule.block
-    blocks = (form.row_count + (block - 1)) // block
+    blocks = ceil_div(form.row_count, schedule.rows * schedule.block)
     count = panels(form, schedule)
     return [*[x.extent for x in form.outer], *([count, blocks] if schedule.panels_outer else [blocks, count])]
 
 
-_ = (Axis, Linear, element, iota)
+def gemm_units(form: ContractForm, schedule: GemmSchedule) -> int:
+    return size(unit_extents(form, schedule))
+
+
+class GemmEmitter:
+    """Emits the (lifted) kernel of ``form`` into a function."""
+
+    def __init__(self, b: Builder, kernel: Kernel, form: ContractForm, schedule: GemmSchedule, target: Target):
+        self.b, self.kernel, self.form, self.schedule = b, kernel, form, schedule
+        self.values = Values(b, kernel, target)
+        self.type = register_type(form.contract.acc)
+        self.tile = Tile(b, form, schedule, self.type, self.values.size)
+
+    def emit(self) -> None:
+        b, v, form, schedule = self.b, self.values, self.form, self.schedule
+        _, _, begin, end, _ = b.arguments
+        with b.loop(begin, end, hint="unit") as unit:
+            place = self._decode(unit.index)
+            outer = dict(zip(form.outer, place))
+            panel, block = place[-2:] if schedule.panels_outer else place[:-3:-1]
+            with v.loop_scope(b.cursor, outer):
+                count = v.size(form.row_count)
+                first = b.mul(block, const("i64", schedule.rows * schedule.block))
+                stop = b.add(first, const("i64", schedule.rows * schedule.block))
+                last = b.select(b.icmp("slt", stop, count), stop, count)
+                base = b.gep(v.buffers[form.a.buffer.name], self._base(form.a_access), self.type)
+                column = b.mul(panel, const("i64", schedule.columns))
+                columns = self._columns(outer, panel, column)
+                masks = self._masks(column)
+                with b.loop(first, last, step=schedule.rows, hint="row", nonempty=True) as rows:
+                    self._tile(rows.index, count, base, columns, column, masks)
+        b.ret()
+
+    def _decode(self, unit: Value) -> list[Value]:
+        b = self.b
+        extents = unit_extents(self.form, self.schedule)
+        out: list[Value] = []
+        for i in range(len(extents) - 1, 0, -1):
+            n = self.values.size(extents[i])
+            if n.number == 1:
+                out.append(const("i64", 0))
+                continue
+            q = b.binary("udiv", unit, n)
+            out.append(b.sub(unit, b.mul(q, n)))
+            unit = q
+        return [unit, *reversed(out)]
+
+    def _base(self, a: Access) -> Value:
+        """The part of an address that is the same for a whole unit: its constant and the batch axes."""
+        v = self.values
+        out = v.size(a.constant)
+        for x in self.form.outer:
+            if x in a.coefficients:
+                out = self.b.add(out, self.b.mul(v.axis_at[x][1], v.size(a.coefficients[x])))
+        return out
+
+    def _columns(self, outer, panel: Value, column: Value) -> Value:
+        """Pointer to b's panel at k = 0."""
+        b, v, form = self.b, self.values, self.form
+        at = self._base(form.b_access)
+        if form.packed:
+            at = b.add(at, b.mul(panel, v.size(form.depth * self.schedule.columns)))
+        else:
+            at = b.add(at, column)
+        return b.gep(v.buffers[form.b.buffer.name], at, self.type)
+
+    def _masks(self, column: Value) -> list[Value | None]:
+        """Per column vector, the lanes inside N; None where all are."""
+        b, n, lanes_ = self.b, self.form.n.extent, self.schedule.lanes
+        if type(n) is not Dim and n % self.schedule.columns == 0:
+            return [None] * self.schedule.vectors
+        left = b.sub(self.values.size(n), column)
+        out: list[Value | None] = []
+        for i in range(self.schedule.vectors):
+            if left.number is not None and left.number >= (i + 1) * lanes_:
+                out.append(None)
+                continue
+            here = b.convert("trunc", b.sub(left, const("i64", i * lanes_)), "i32")
+            out.append(b.icmp("slt", iota(vector("i32", lanes_)), b.splat(here, lanes_)))
+        return out
+
+    def _tile(self, row: Value, count: Value, base: Value, columns: Value, column: Value, masks: list[Value | None]) -> None:
+        b, schedule = self.b, self.schedule
+        coordinates = self._coordinates(row, count)
+        pointers = [b.gep(base, self._row_offset(c), self.type) for c in coordinates]
+        sums = self.tile.accumulate(pointers, columns, [None] * len(masks) if self.form.packed else masks)
+        if sums is not None and self._is_small():
+            for i, c in enumerate(coordinates):
+                values = sums[i * schedule.vectors: (i + 1) * schedule.vectors]
+                inside = b.icmp("slt", b.add(row, const("i64", i)), count)
+                if i == 0:
+                    self._store_row(c, values, column, masks)
+                else:
+                    with b.when(inside, "row"):
+                        self._store_row(c, values, column, masks)
+            return
+        if sums is not None:
+            for n, s in enumerate(sums):
+                b.store(s, self.tile.slot(*divmod(n, schedule.vectors)), 64)
+        left = b.sub(count, row)
+        height = b.select(b.icmp("slt", left, const("i64", schedule.rows)), left, const("i64", schedule.rows))
+        with b.loop(const("i64", 0), height, state=coordinates[0], hint="out", nonempty=True) as loop:
+            c = loop.state
+            values = [b.load(self.tile.slot(loop.index, v), self.tile.vector, 64) for v in range(schedule.vectors)]
+            self._store_row(c, values, column, masks)
+            loop.next(self._next(c, const("i64", 1)))
+
+    def _coordinates(self, row: Value, count: Value) -> list[list[Value]]:
+        """The row axes' values for each row of the tile; rows beyond the last repeat it."""
+        b, v, axes = self.b, self.values, self.form.rows
+        first: list[Value] = []
+        rest = row
+        for x in reversed(axes[1:]):
+            n = v.size(x.extent)
+            q = b.binary("udiv", rest, n)
+            first.append(b.sub(rest, b.mul(q, n)))
+            rest = q
+        first.append(rest)
+        out = [first[::-1] if axes else []]
+        for i in range(1, self.schedule.rows):
+            more = b.convert("zext", b.icmp("slt", b.add(row, const("i64", i)), count), "i64")
+            out.append(self._next(out[-1], more))
+        return out
+
+    def _next(self, c: list[Value], step: Value) -> list[Value]:
+        """Coordinates ``step`` (0 or 1) rows on: the fastest axis counts up and carries into the next."""
+        b, v, axes = self.b, self.values, self.form.rows
+        out: list[Value] = []
+        for x, value in zip(reversed(axes), reversed(c)):
+            value = b.add(value, step)
+            if x is not axes[0]:
+                full = b.icmp("sge", value, v.size(x.extent))
+                step = b.convert("zext", full, "i64")
+                value = b.select(full, const("i64", 0), value)
+            out.append(value)
+        return out[::-1]
+
+    def _row_offset(self, c: list[Value]) -> Value:
+        b, v = self.b, self.values
+        out = const("i64", 0)
+        for x, value in zip(self.form.rows, c):
+            out = b.add(out, b.mul(value, v.size(self.form.a_access.coefficients[x])))
+        return out
+
+    def _is_small(self) -> bool:
+        """Whether the epilogue is cheap enough to be written out for every accumulator."""
+        cost = sum(e.fn.cost for s in self.kernel.stores for e in post_order(stage_exprs(s)) if isinstance(e, Op) and not e.dtype.is_int)
+        return cost * self.schedule.rows * self.schedule.vectors <= REGISTER_EPILOGUE
+
+    def _store_row(self, c: list[Value], sums: list[Value], column: Value, masks: list[Value | None]) -> None:
+        """The epilogue of one row: every Store, at each column vector."""
+        b, v, form = self.b, self.values, self.form
+        name = form.contract.name
+        with v.loop_scope(b.cursor, dict(zip(form.rows, c))):
+            for i, (value, mask) in enumerate(zip(sums, masks)):
+                at = b.add(column, const("i64", i * self.schedule.lanes))
+                with v.vectorized(form.n, self.schedule.lanes), v.loop_scope(b.cursor, {form.n: at}, mask):
+                    v.define(name, [value])
+                    for s in self.kernel.stores:
+                        v.store(s)
