@@ -251,7 +251,16 @@ def _arguments(cls: type, config: dict, depth: int) -> dict:
     """The config of a built-in class. A container's layers stay descriptions: its own ``from_config`` makes them, in order."""
     if "layers" in config:
         return dict(config)
-    return {k: _deserialize(v, depth + 1) for k, v in config.items()}
+    return {k: _argument(v, depth) for k, v in config.items()}
+
+
+def _argument(v: Any, depth: int) -> Any:
+    """A dtype policy becomes its name, which every layer takes (and which stays a plain value); anything else what it describes."""
+    if isinstance(v, dict) and str(v.get("class_name")).endswith("DTypePolicy"):
+        from . import dtype_policy
+
+        return dtype_policy.deserialize(v).name
+    return _deserialize(v, depth + 1)
 
 
 def _find_class(name: str, module: Any, registered: Any, what: str) -> type:

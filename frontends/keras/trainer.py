@@ -78,7 +78,7 @@ class Trainer:
     _compile_metrics: CompileMetrics | None = None
     _compile_arguments: dict[str, Any] | None = None
     _loss_tracker: Any = None
-    _steps: dict | None = None
+    _step_executables: dict | None = None
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: Any = None, metrics: Any = None, weighted_metrics: Any = None,
                 run_eagerly: bool = False, steps_per_execution: int = 1, jit_compile: Any = "auto", auto_scale_loss: bool = True) -> None:
@@ -99,7 +99,7 @@ class Trainer:
         self._compile_arguments = {"optimizer": optimizer, "loss": loss, "loss_weights": loss_weights, "metrics": metrics,
                                    "weighted_metrics": weighted_metrics, "run_eagerly": run_eagerly,
                                    "steps_per_execution": steps_per_execution, "jit_compile": not run_eagerly}
-        self._steps = {}
+        self._step_executables = {}
         self.compiled = True
 
     def get_compile_config(self) -> dict | None:
@@ -196,12 +196,12 @@ class Trainer:
         if not self.compiled:
             raise StateError(f"{self.name}: call model.compile(optimizer, loss) before {what}()")
 
-    def _step(self, kind: str, make: Callable, parts: tuple) -> Callable:
+    def _executable_for(self, kind: str, make: Callable, parts: tuple) -> Callable:
         """The executable of this kind for data of these shapes."""
-        if self._steps is None:
-            self._steps = {}
+        if self._step_executables is None:
+            self._step_executables = {}
         key = (kind, train_step.signature(parts), self.optimizer.version if kind == "train" else 0)
-        found = self._steps.get((*key, changes()))
+        found = self._step_executables.get((*key, changes()))
         if found is None:
             fresh = [a for a in (self._compile_loss, self._compile_metrics) if a is not None and not a.built]
             try:
@@ -210,19 +210,19 @@ class Trainer:
                 for a in fresh:  # built from data that didn't fit: the next call starts anew
                     a.reset()
                 raise
-            self._steps[(*key, changes())] = found  # tracing may have built layers, which counts as a change
+            self._step_executables[(*key, changes())] = found  # tracing may have built layers, which counts as a change
         return found
 
-    def _run(self, steps: dict, kind: str, make: Callable, batch: tuple) -> Any:
+    def _run_step(self, steps: dict, kind: str, make: Callable, batch: tuple) -> Any:
         """One step. ``steps`` remembers the executables of this epoch by signature alone, without asking what is trainable."""
         key = train_step.signature(batch)
         exe = steps.get(key)
         if exe is None:
-            self._check_data(batch[0])
-            exe = steps[key] = self._step(kind, make, batch)
+            self._check_inputs_given(batch[0])
+            exe = steps[key] = self._executable_for(kind, make, batch)
         return exe(*[a for part in batch if part is not None for a in flatten(part)])
 
-    def _check_data(self, x: Any) -> None:
+    def _check_inputs_given(self, x: Any) -> None:
         inputs = getattr(self, "inputs", None)
         if inputs and isinstance(x, (list, tuple)) and len(flatten(x)) != len(flatten(inputs)):
             raise ArgumentError(f"{self.name} has {len(flatten(inputs))} input(s), got {len(flatten(x))} arrays")
@@ -262,7 +262,7 @@ class Trainer:
             for epoch in range(initial_epoch, epochs):
                 self.reset_metrics()
                 callbacks.on_epoch_begin(epoch)
-                result = self._epoch(epoch_data, callbacks, "train", train_step.train_executable)
+                result = self._run_epoch(epoch_data, callbacks, "train", train_step.train_executable)
                 if result is None:
                     if epoch == initial_epoch:
                         raise ArgumentError("the data has no batches")
@@ -271,6 +271,7 @@ class Trainer:
                 logs = _floats(result)
                 if validation is not None and _validates(epoch, validation_freq):
                     logs.update({f"val_{k}": v for k, v in self._evaluate(validation, callbacks).items()})
+                    logs = dict(sorted(logs.items()))
                 callbacks.on_epoch_end(epoch, logs)
                 if self.stop_training or epoch_data.exhausted:
                     break
@@ -282,7 +283,7 @@ class Trainer:
                 callbacks.on_train_end(logs)
         return self.history
 
-    def _epoch(self, data: _Epochs, callbacks: CallbackList, kind: str, make: Callable) -> dict[str, Any] | None:
+    def _run_epoch(self, data: _Epochs, callbacks: CallbackList, kind: str, make: Callable) -> dict[str, Any] | None:
         """All batches of an epoch; the last step's logs (of the whole epoch: metrics accumulate), or None without any batch."""
         begin, end = ("on_train_batch_begin", "on_train_batch_end") if kind == "train" else ("on_test_batch_begin", "on_test_batch_end")
         steps: dict = {}
@@ -292,7 +293,7 @@ class Trainer:
         for number, batch in enumerate(data):
             if number % group == 0:
                 callbacks.batch_begin(begin, number)
-            result = current = self._run(steps, kind, make, batch)
+            result = current = self._run_step(steps, kind, make, batch)
             if (number + 1) % group == 0 or number == last:
                 callbacks.batch_end(end, number, lambda logs=current: _floats(logs))
             if self.stop_training and kind == "train":
@@ -302,7 +303,7 @@ class Trainer:
     def _evaluate(self, data: _Epochs, callbacks: CallbackList) -> dict[str, Any]:
         self.reset_metrics()
         callbacks.on_test_begin()
-        result = self._epoch(data, callbacks, "test", train_step.test_executable)
+        result = self._run_epoch(data, callbacks, "test", train_step.test_executable)
         if result is None:
             raise ArgumentError("the data to evaluate has no batches")
         logs = _floats(result)
@@ -338,7 +339,7 @@ class Trainer:
         steps_of: dict = {}
         for number, (xs, _, _) in enumerate(data):
             callbacks.batch_begin("on_predict_batch_begin", number)
-            out = self._run(steps_of, "predict", train_step.predict_executable, (xs, None, None))
+            out = self._run_step(steps_of, "predict", train_step.predict_executable, (xs, None, None))
             outputs.append(out)
             callbacks.batch_end("on_predict_batch_end", number, lambda o=out: {"outputs": o})
         callbacks.on_predict_end()
@@ -367,12 +368,12 @@ class Trainer:
     def _on_batch(self, kind: str, make: Callable, x: Any, y: Any, sample_weight: Any, return_dict: bool) -> Any:
         batch = data_adapter._standardize((x, y, sample_weight), None)
         self.reset_metrics()
-        logs = _floats(self._run({}, kind, make, batch))
+        logs = _floats(self._run_step({}, kind, make, batch))
         return logs if return_dict else self._in_order(logs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """The model's outputs for one batch, as NumPy arrays."""
-        return self._run({}, "predict", train_step.predict_executable, (data_adapter.as_arrays(x), None, None))
+        return self._run_step({}, "predict", train_step.predict_executable, (data_adapter.as_arrays(x), None, None))
 
 
 def _validates(epoch: int, validation_freq: Any) -> bool:
