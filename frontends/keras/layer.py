@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -25,7 +25,7 @@ from .input_spec import InputSpec as InputSpec
 from .input_spec import check_inputs
 from .naming import current_path, name_scope
 from .operation import _DEFAULT_CONFIGS, Operation, SymbolicNode, has_symbolic, infer, known_shape
-from .structure import children, flatten, is_nested, map_shapes, map_structure, pack_as
+from .structure import flatten, is_nested, map_shapes, map_structure, pack_as
 from .tensor import EagerTensor, KerasTensor, Tensor
 from .trace import ArgSpec, as_array, compile_function, current_scope
 from .variable import Variable, autocast
@@ -614,7 +614,7 @@ def _walk(value: Any, seen: set[int]) -> Iterator[Any]:
             seen.add(id(value))
             yield value
     elif is_nested(value):
-        for v in children(value):
+        for v in value.values() if isinstance(value, Mapping) else value:  # a dict in the order of insertion, as Keras tracks it
             yield from _walk(v, seen)
 
 

@@ -122,9 +122,8 @@ class Variable(Operators):
             raise ShapeError(f"Variable '{self.path}' has shape {self.shape}; a value of shape {shape} can't be assigned to it")
         scope = current_scope()
         if scope is not None:
-            from .trace import as_node
-
             from ...compiler import ops
+            from .trace import as_node
 
             node = ops.cast(as_node(value), self._dtype)
             scope.assign(self, node)

@@ -55,9 +55,7 @@ class _SpatialDropout(Dropout):
         return tuple([n if i in (0, self._channel_axis() % rank) else 1 for i, n in enumerate(inputs.shape)])
 
     def get_config(self) -> dict:
-        from ..dtype_policy import serialize
-
-        return {"rate": self.rate, "seed": self.seed, "name": self.name, "dtype": serialize(self.dtype_policy)}
+        return {"rate": self.rate, "seed": self.seed, "name": self.name, "dtype": self.dtype}
 
 
 class SpatialDropout1D(_SpatialDropout):

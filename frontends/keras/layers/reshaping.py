@@ -204,9 +204,14 @@ class _Cropping(_Border):
 class Cropping1D(_Cropping):
     n = 1
 
-    def __init__(self, cropping: Any = (1, 1), data_format: str | None = None, **kwargs: Any):
-        super().__init__(cropping, data_format, **kwargs)
+    def __init__(self, cropping: Any = (1, 1), **kwargs: Any):
+        super().__init__(cropping, "channels_last", **kwargs)
         self.cropping = self.cropping[0]
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config.pop("data_format")
+        return config
 
 
 class Cropping2D(_Cropping):

@@ -125,7 +125,10 @@ def _compute(cls: type[FunctionOperation], operands: dict, attrs: dict) -> Any:
 
 
 def _apply(cls: type[FunctionOperation], operands: dict, attrs: dict) -> Any:
-    return cls.body(*operands["*"], **attrs) if cls.variadic else cls.body(**operands, **attrs)
+    if not cls.variadic:
+        return cls.body(**operands, **attrs)
+    before = [p.name for p in cls.attributes.values() if p.kind is p.POSITIONAL_OR_KEYWORD]  # of ``einsum(subscripts, *operands)``
+    return cls.body(*[attrs[n] for n in before], *operands["*"], **{n: v for n, v in attrs.items() if n not in before})
 
 
 def wrap(out: Any) -> Any:
