@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,8 @@ from ...runtime.dtype import DType, as_dtype
 from ...runtime.errors import ArgumentError, KerogenError, ModelFormatError, UnknownNameError
 from .registration import CustomObjectScope, get_registered_name, get_registered_object
 
-_MAX_DEPTH = 200  # nesting of a file's configs: deeper than any model, far below Python's recursion limit
+_MAX_DEPTH = 64  # nesting of a file's configs: deeper than any model, far below Python's recursion limit
+_DEPTH: ContextVar[int] = ContextVar("kerogen_config_depth", default=0)
 
 
 def by_name(kind: str, name: str, *tables: Mapping[str, Any]) -> Any:
@@ -178,7 +180,7 @@ def deserialize_keras_object(config: Any, custom_objects: Mapping[str, Any] | No
     ``safe_mode`` is accepted for Keras' sake: kerogen never runs code out of a file, so there is nothing that it could switch off.
     """
     with CustomObjectScope(dict(custom_objects or {})):
-        return _deserialize(config, 0)
+        return _deserialize(config, _DEPTH.get())
 
 
 def _deserialize(x: Any, depth: int) -> Any:
@@ -229,6 +231,7 @@ def _instance(x: dict, depth: int) -> Any:
     if not isinstance(config, dict) or not all(isinstance(k, str) for k in config):
         raise ModelFormatError(f"{what}: its config must be a dictionary with names as keys, not {config!r:.60}")
     builtin = public_name(cls) is not None
+    token = _DEPTH.set(depth + 1)  # for containers, whose from_config comes back here
     try:
         obj = cls.from_config(_arguments(cls, config, depth) if builtin else dict(config))
         build = x.get("build_config")
@@ -242,6 +245,8 @@ def _instance(x: dict, depth: int) -> Any:
         if not builtin:
             raise  # the caller's own class: its error and its stack
         raise ModelFormatError(f"{what}: the file's config doesn't fit this class ({type(e).__name__}: {e})") from e
+    finally:
+        _DEPTH.reset(token)
     if "compile_config" in x and x["compile_config"] and hasattr(obj, "compile_from_config") and not isinstance(x["compile_config"], dict):
         raise ModelFormatError(f"{what}: compile_config is {x['compile_config']!r:.60}, not a dictionary")
     return obj

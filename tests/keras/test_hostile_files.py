@@ -220,6 +220,10 @@ def test_nesting_without_end(good, tmp_path):
         inner = {"module": "keras.initializers", "class_name": "Constant", "config": {"value": inner}}
     config = {**dense(json.loads(good["config.json"]))["config"], "kernel_initializer": inner}
     refused(write(tmp_path / "m.keras", replaced(good, config=config)), "nested deeper")
+    model = json.loads(good["config.json"])
+    for _ in range(300):
+        model = {"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": [model]}, "registered_name": None}
+    refused(write(tmp_path / "m.keras", {**good, "config.json": json.dumps(model).encode()}), "nested deeper")
 
 
 def test_a_configuration_that_asks_for_more_memory_than_its_weights(good, tmp_path):
