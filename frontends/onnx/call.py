@@ -88,7 +88,10 @@ class Call:
 
     def ints(self, i: int) -> tuple[int, ...]:
         """``static(i)``'s elements as ints or Dims."""
-        return ints(self.static(i))
+        a = self.static(i)
+        if a.dtype.kind not in "iubO":
+            raise Refusal(f"input {i} ({self._input_name(i)}) must be integers, is {a.dtype}", kind="invalid")
+        return ints(a)
 
     def plain_ints(self, i: int) -> tuple[int, ...]:
         """``ints(i)`` where no element may depend on a free dimension (axes, paddings)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from onnx.defs import OpSchema
 
 from ...compiler.ir import location
 from ...compiler.ir.graph import Graph, Node, leaf
@@ -223,6 +224,9 @@ class Importer:
                     raise Refusal(f"attribute {a!r} is not one that the standard has at opset {version}", attribute=a, kind="invalid")
             if len(values) > call.schema.max_input or sum(v is not None for v in values) < call.schema.min_input:
                 raise Refusal(f"has {len(values)} inputs, the standard has {call.schema.min_input} to {call.schema.max_input}", kind="invalid")
+            for i, v in enumerate(values):
+                if v is None and call.schema.inputs[min(i, len(call.schema.inputs) - 1)].option != OpSchema.FormalParameterOption.Optional:
+                    call.value(i)  # raises: it is missing
         results = self._fold(call)
         if results is None:
             handler = HANDLERS.get((n.domain, n.op))
