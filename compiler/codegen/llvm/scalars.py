@@ -25,6 +25,11 @@ def register_type(dtype: DType) -> str:
     return _REGISTER.get(dtype.name) or f"i{dtype.bits}"
 
 
+def memory_type(dtype: DType) -> str:
+    """LLVM type of an element in memory where the target converts float16 itself; ``Scalars.memory_type`` asks the target."""
+    return _MEMORY.get(dtype.name) or f"i{dtype.bits}"
+
+
 class Scalars:
     """Emits operations at the builder's cursor."""
 
@@ -39,7 +44,7 @@ class Scalars:
         """LLVM type of an element in memory."""
         if dtype is float16 and not self.isa.HALF:
             return "i16"
-        return _MEMORY.get(dtype.name) or f"i{dtype.bits}"
+        return memory_type(dtype)
 
     def from_memory(self, x: Value, dtype: DType) -> Value:
         """The register form of a loaded value."""
@@ -50,7 +55,7 @@ class Scalars:
             wide = b.binary("shl", b.convert("zext", x, "i32"), const(like(x.type, "i32"), 16))
             return b.convert("bitcast", wide, "float")
         if dtype is float16:
-            return b.convert("fpext", x, "float") if self.isa.HALF else self._half_to_float(x)
+            return b.convert("fpext", x, "float") if self.isa.HALF else self._half_to_float(b.convert("bitcast", x, "i16"))
         return x
 
     def to_memory(self, x: Value, dtype: DType) -> Value:
