@@ -23,7 +23,8 @@ TINY_SECONDS = 2e-6  # a step below this isn't worth a barrier (0.2-0.5 us) and 
 CHUNK_SECONDS = 40e-6
 MAX_CHUNKS = 64  # per thread
 ALONE_SECONDS = 6e-6  # a whole call below this isn't worth waking the pool
-INTERRUPTIBLE_SECONDS = 1e-3
+GROUP_SECONDS = 100e-6  # a chain longer than this is cut: the clock is looked at between groups
+INTERRUPTIBLE_SECONDS = 200e-6
 BUDGET_NANOSECONDS = 50_000_000
 
 # Where a slot's memory is: (kind, number, offset in bytes); two accesses of the same (kind, number) may overlap.
@@ -127,7 +128,7 @@ class Table:
         chunks = self._chunks(call)
         reads, writes = self._touched(call)
         last = self._groups[-1] if len(self._groups) > self._first else None
-        if chunks == 1 and last is not None and last.chunks == 1 and not last.flags and not self.timed:
+        if chunks == 1 and last is not None and last.chunks == 1 and not last.flags and not self.timed and last.seconds < GROUP_SECONDS:
             last.calls.append(index)
             last.seconds += call.seconds
             old_reads, old_writes = self._accesses[-1]
