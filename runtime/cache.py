@@ -147,7 +147,7 @@ class Cache:
                 fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
                 try:
                     s = os.fstat(fd)
-                    if not stat.S_ISREG(s.st_mode) or s.st_uid != os.geteuid() or s.st_mode & 0o022 or s.st_nlink != 1:
+                    if not stat.S_ISREG(s.st_mode) or s.st_uid != os.geteuid() or s.st_mode & 0o022 or s.st_nlink > 1:  # 0: replaced just now
                         self._warn("ignored an entry that others may write to")
                         return None
                     with open(fd, "rb", closefd=False) as f:
