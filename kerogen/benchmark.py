@@ -66,12 +66,17 @@ class BenchReport:
     def __str__(self) -> str:
         shapes = ", ".join(f"{k} {v}" for k, v in self.inputs.items())
         threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
-        out = [f"{self.model}  {shapes}   {self.precision}   {threads}   {self.rounds} alternated rounds   load {self.load:.1f}", "",
-               f"{'':<20}{'median':>11}{'p5':>11}{'p95':>11}{'runs/s':>11}{'GFLOP/s':>10}{'compile':>10}{'max |diff|':>12}"]
+        out = [
+            f"{self.model}  {shapes}   {self.precision}   {threads}   {self.rounds} alternated rounds   load {self.load:.1f}",
+            "",
+            f"{'':<20}{'median':>11}{'p5':>11}{'p95':>11}{'runs/s':>11}{'GFLOP/s':>10}{'compile':>10}{'max |diff|':>12}",
+        ]
         for r in self.rows:
             diff = "" if r.difference is None else f"{r.difference:.1e}"
-            out.append(f"{r.name:<20}{_time(r.median):>11}{_time(r.p5):>11}{_time(r.p95):>11}{1e3 / r.median:>11.4g}{r.gflops:>10.4g}"
-                       f"{r.compile_seconds:>8.2f} s{diff:>12}")
+            out.append(
+                f"{r.name:<20}{_time(r.median):>11}{_time(r.p5):>11}{_time(r.p95):>11}{1e3 / r.median:>11.4g}{r.gflops:>10.4g}"
+                f"{r.compile_seconds:>8.2f} s{diff:>12}"
+            )
         for r in self.rows[1:]:
             assert r.ratio is not None
             middle, low, high = r.ratio
@@ -81,8 +86,15 @@ class BenchReport:
         return "\n".join(out)
 
 
-def bench(model: Any, *arrays: Any, peers: Sequence[str] = (), threads: int | None = None, rounds: int = 30,
-          shapes: Mapping[str, Shape] | None = None, seed: int = 0) -> BenchReport:
+def bench(
+    model: Any,
+    *arrays: Any,
+    peers: Sequence[str] = (),
+    threads: int | None = None,
+    rounds: int = 30,
+    shapes: Mapping[str, Shape] | None = None,
+    seed: int = 0,
+) -> BenchReport:
     """Times ``model`` (a .onnx or .keras path, or a model) on ``arrays`` (or random inputs), beside ``peers`` ("onnxruntime").
 
     ``threads``: of every runner (default: the cores this process may use). ``shapes``: whole shapes of inputs; free dimensions are 1 otherwise.
@@ -95,14 +107,18 @@ def bench(model: Any, *arrays: Any, peers: Sequence[str] = (), threads: int | No
     feeds = subject.random(seed)
     if arrays:
         if len(arrays) != len(subject.names):
-            raise ArgumentError(f"{subject.name} takes {len(subject.names)} inputs ({', '.join(subject.names)}), got {len(arrays)}")
+            raise ArgumentError(
+                f"{subject.name} takes {len(subject.names)} inputs ({', '.join(subject.names)}), got {len(arrays)}"
+            )
         feeds = dict(zip(subject.names, map(np.asarray, arrays)))
     before = pool.num_threads()
-    count = threads or before
+    count = before if threads is None else threads
     pool.set_num_threads(count)
     try:
         ours = subject.run(feeds)
-        runners: list[tuple[str, Callable[[], Any], float]] = [(f"kerogen {__version__}", subject.caller(feeds), subject.compile_seconds)]
+        runners: list[tuple[str, Callable[[], Any], float]] = [
+            (f"kerogen {__version__}", subject.caller(feeds), subject.compile_seconds)
+        ]
         differences: list[tuple[float, float] | None] = [None]
         for name in peers:
             begin = perf_counter()
@@ -112,7 +128,7 @@ def bench(model: Any, *arrays: Any, peers: Sequence[str] = (), threads: int | No
             differences.append(largest_difference(ours, theirs))
         times, calls = alternate([r[1] for r in runners], rounds)
     finally:
-        pool.set_num_threads(before if threads else None)
+        pool.set_num_threads(before)
     flops = subject.flops()
     rows = []
     for i, (name, _, seconds) in enumerate(runners):
@@ -120,10 +136,32 @@ def bench(model: Any, *arrays: Any, peers: Sequence[str] = (), threads: int | No
         ratio = None if i == 0 else tuple(float(np.percentile(times[i] / times[0], q)) for q in (50, 5, 95))
         middle = float(np.median(t))
         d = differences[i]
-        rows.append(Row(name, middle, float(np.percentile(t, 5)), float(np.percentile(t, 95)), float(t.min()), calls[i], seconds,
-                        flops / middle / 1e6, None if d is None else d[0], None if d is None else d[1], ratio))  # type: ignore[arg-type]
+        rows.append(
+            Row(
+                name,
+                middle,
+                float(np.percentile(t, 5)),
+                float(np.percentile(t, 95)),
+                float(t.min()),
+                calls[i],
+                seconds,
+                flops / middle / 1e6,
+                None if d is None else d[0],
+                None if d is None else d[1],
+                ratio,
+            )
+        )  # type: ignore[arg-type]
     inputs = {n: f"{subject.inputs[i].dtype}{list(feeds[n].shape)}" for i, n in enumerate(subject.names)}
-    return BenchReport(subject.name, inputs, count, "highest", rounds, f"{platform.machine()} {platform.system()} {_cpu()}", os.getloadavg()[0], tuple(rows))
+    return BenchReport(
+        subject.name,
+        inputs,
+        count,
+        "highest",
+        rounds,
+        f"{platform.machine()} {platform.system()} {_cpu()}",
+        os.getloadavg()[0],
+        tuple(rows),
+    )
 
 
 def alternate(runners: Sequence[Callable[[], Any]], rounds: int) -> tuple[list[np.ndarray], list[int]]:

@@ -47,8 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     both = argparse.ArgumentParser(add_help=False)
     both.add_argument("--json", action="store_true", help="print one JSON object")
     both.add_argument("--quiet", action="store_true", help="print nothing but errors and what was asked for")
-    parser = argparse.ArgumentParser(prog="kerogen", description="A compiler for Keras and ONNX models.",
-                                     epilog="exit codes: 0 ok, 1 wrong result, 2 usage or damaged file, 3 model can't be compiled")
+    parser = argparse.ArgumentParser(
+        prog="kerogen",
+        description="A compiler for Keras and ONNX models.",
+        epilog="exit codes: 0 ok, 1 wrong result, 2 usage or damaged file, 3 model can't be compiled",
+    )
     parser.add_argument("--version", action="version", version=f"kerogen {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -59,7 +62,13 @@ def _parser() -> argparse.ArgumentParser:
 
     def model(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("model", type=Path, help="a .onnx or .keras file")
-        sub.add_argument("--shape", action="append", default=[], metavar="NAME=N,N,...", help="the whole shape of an input (free dimensions are 1 otherwise)")
+        sub.add_argument(
+            "--shape",
+            action="append",
+            default=[],
+            metavar="NAME=N,N,...",
+            help="the whole shape of an input (free dimensions are 1 otherwise)",
+        )
 
     model(command("import", _import, "read an ONNX model and say what it is and whether it compiles"))
     sub = command("check", _check, "list everything that keeps a model from compiling; --against compares results")
@@ -128,7 +137,11 @@ def _check(args: argparse.Namespace) -> int:
         return _compare(args)
     report = _onnx_report(args)
     if report.ok:
-        _print(args, report.as_dict(), f"{args.model.name}: all {report.nodes} nodes ({len(report.operators)} kinds of operator) can be compiled")
+        _print(
+            args,
+            report.as_dict(),
+            f"{args.model.name}: all {report.nodes} nodes ({len(report.operators)} kinds of operator) can be compiled",
+        )
         return OK
     if args.json:
         print(json.dumps(report.as_dict(), indent=2))
@@ -155,8 +168,10 @@ def _compare(args: argparse.Namespace) -> int:
         rows.append({"output": name, "max_difference": worst, "scaled": scaled, "ok": fits})
     good = all(r["ok"] for r in rows)
     worst_row = max(rows, key=lambda r: r["scaled"])
-    text = f"{'ok' if good else 'WRONG'}   {sum(r['ok'] for r in rows)} of {len(rows)} outputs within rtol {args.rtol:g}, atol {args.atol:g} of {peer.label}" \
-           f" (largest difference {worst_row['max_difference']:.2g} in {worst_row['output']!r})"
+    text = (
+        f"{'ok' if good else 'WRONG'}   {sum(r['ok'] for r in rows)} of {len(rows)} outputs within rtol {args.rtol:g}, atol {args.atol:g} of {peer.label}"
+        f" (largest difference {worst_row['max_difference']:.2g} in {worst_row['output']!r})"
+    )
     _print(args, {"ok": good, "peer": peer.label, "outputs": rows}, text)
     return OK if good else WRONG
 
@@ -193,8 +208,17 @@ def _run(args: argparse.Namespace) -> int:
             raise ArgumentError(f"--output {args.output} can't be written: {e.strerror}") from None
     lines = [f"{n}  {np.asarray(o).dtype}{list(np.shape(o))}  {_values(np.asarray(o))}" for n, o in zip(names, outputs)]
     lines.append(f"first run {subject.compile_seconds:.2f} s (with compiling), then {again * 1e3:.3g} ms")
-    _print(args, {"ok": True, "outputs": {n: {"dtype": str(np.asarray(o).dtype), "shape": list(np.shape(o))} for n, o in zip(names, outputs)},
-                  "random_inputs": sorted(set(feeds) - set(given)), "first_seconds": subject.compile_seconds, "seconds": again}, "\n".join(lines))
+    _print(
+        args,
+        {
+            "ok": True,
+            "outputs": {n: {"dtype": str(np.asarray(o).dtype), "shape": list(np.shape(o))} for n, o in zip(names, outputs)},
+            "random_inputs": sorted(set(feeds) - set(given)),
+            "first_seconds": subject.compile_seconds,
+            "seconds": again,
+        },
+        "\n".join(lines),
+    )
     return OK
 
 
@@ -218,14 +242,15 @@ def _arrays(path: Path) -> dict[str, Any]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as f:
-            if not hasattr(f, "files"):
-                raise ValueError("it holds one array; give it with --input NAME=FILE.npy")
+        found = np.load(path, allow_pickle=False)
+        if not hasattr(found, "files"):
+            raise ModelFormatError(f"{path} holds one array; give it with --input NAME=FILE.npy")
+        with found as f:
             return {k: f[k] for k in f.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+        if isinstance(e, ModelFormatError):
+            raise
         raise ModelFormatError(f"{path} is no .npz file that can be read: {e}") from None
-    except AttributeError:  # a .npy array is no context manager
-        raise ModelFormatError(f"{path} holds one array; give it with --input NAME=FILE.npy") from None
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -256,10 +281,22 @@ def _info(args: argparse.Namespace) -> int:
         count: Any = threads.num_threads()
     except KerogenError as e:
         machine, count = str(e), None
-    data = {"kerogen": __version__, "python": platform.python_version(), "platform": platform.platform(), "machine": machine, "threads": count,
-            "packages": packages, "variables": {k.name: {"value": k.get(), "doc": k.doc} for k in config.ALL}}
-    lines = [f"kerogen {__version__}, Python {data['python']}, {data['platform']}", f"machine  {machine}", f"threads  {count}",
-             "packages " + ", ".join(f"{k} {v}" for k, v in packages.items()), "environment variables"]
+    data = {
+        "kerogen": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": machine,
+        "threads": count,
+        "packages": packages,
+        "variables": {k.name: {"value": k.get(), "doc": k.doc} for k in config.ALL},
+    }
+    lines = [
+        f"kerogen {__version__}, Python {data['python']}, {data['platform']}",
+        f"machine  {machine}",
+        f"threads  {count}",
+        "packages " + ", ".join(f"{k} {v}" for k, v in packages.items()),
+        "environment variables",
+    ]
     lines += [f"  {k.name:<22} {k.get()!s:<10} {k.doc}" for k in config.ALL]
     _print(args, data, "\n".join(lines))
     return OK
@@ -274,8 +311,11 @@ def _cache(args: argparse.Namespace) -> int:
         store.clear()
     used = store.size()
     where = store.directory or "kept in memory only"
-    _print(args, {"directory": store.directory, "bytes": used, "limit": store.limit, "cleared": args.clear},
-           f"{where}: {size_text(used)} of at most {size_text(store.limit)}{' (cleared)' if args.clear else ''}")
+    _print(
+        args,
+        {"directory": store.directory, "bytes": used, "limit": store.limit, "cleared": args.clear},
+        f"{where}: {size_text(used)} of at most {size_text(store.limit)}{' (cleared)' if args.clear else ''}",
+    )
     return OK
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .runtime.dim import Dim, resolve, unguarded
-from .runtime.errors import ArgumentError, ShapeError, UnknownNameError
+from .runtime.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
 
 Shape = tuple[int | str | None, ...]
 
@@ -92,6 +92,9 @@ class Subject:
         for name in feeds:
             if name not in self.names:
                 raise UnknownNameError(f"{self.name} has no input {name!r}; its inputs are {', '.join(self.names)}")
+        for n, x in zip(self.names, self.inputs):
+            if feeds[n].dtype != x.dtype.np:
+                raise DTypeError(f"{self.name}: input {n!r} is {x.dtype}, got {feeds[n].dtype}")
         return [feeds[n] for n in self.names]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -22,8 +22,9 @@ _MISSING = object()
 class Call:
     """One call of an operator. ``version`` is the opset of its domain; ``values`` has None for absent optional inputs."""
 
-    def __init__(self, importer, n: NodeDef, version: int, values: list[Value | None], attributes: dict[str, Attribute],
-                 scope: Any) -> None:
+    def __init__(
+        self, importer, n: NodeDef, version: int, values: list[Value | None], attributes: dict[str, Attribute], scope: Any
+    ) -> None:
         self.importer, self.node_def, self.version, self.scope = importer, n, version, scope
         self.op, self.domain, self.label = n.op, n.domain, n.label
         self.values, self.attributes = values, attributes
@@ -82,8 +83,10 @@ class Call:
             names = small_inputs(v)
             if names:
                 raise NeedsValues(names)
-            raise Refusal(f"input {i} ({self._input_name(i)}) is computed from the model's data; it must be known when compiling",
-                          "give it as a constant, or fold the part of the model that computes it")
+            raise Refusal(
+                f"input {i} ({self._input_name(i)}) is computed from the model's data; it must be known when compiling",
+                "give it as a constant, or fold the part of the model that computes it",
+            )
         return a
 
     def ints(self, i: int) -> tuple[int, ...]:
@@ -97,7 +100,9 @@ class Call:
         """``ints(i)`` where no element may depend on a free dimension (axes, paddings)."""
         out = self.ints(i)
         if any(type(v) is Dim for v in out):
-            raise Refusal(f"input {i} ({self._input_name(i)}) depends on a free dimension", "fix the dimension with dims={name: size}")
+            raise Refusal(
+                f"input {i} ({self._input_name(i)}) depends on a free dimension", "fix the dimension with dims={name: size}"
+            )
         return out
 
     def scalar(self, i: int):
@@ -163,7 +168,9 @@ class Call:
             wanted = int(self.schema.attributes[name].type)
             if wanted != proto.type and wanted:
                 kinds = AttributeProto.AttributeType.Name
-                raise Refusal(f"attribute {name!r} is {kinds(proto.type)}, the standard has {kinds(wanted)}", attribute=name, kind="invalid")
+                raise Refusal(
+                    f"attribute {name!r} is {kinds(proto.type)}, the standard has {kinds(wanted)}", attribute=name, kind="invalid"
+                )
 
 
 def _default(proto: AttributeProto) -> Any:

@@ -25,11 +25,47 @@ OPSET = 17
 _IR_VERSION = 8
 
 _SAME = {  # op class -> ONNX operator with the same operands and meaning
-    "Add": "Add", "Sub": "Sub", "Mul": "Mul", "Div": "Div", "Maximum": "Max", "Minimum": "Min", "Power": "Pow", "Neg": "Neg", "Abs": "Abs",
-    "Sign": "Sign", "Floor": "Floor", "Ceil": "Ceil", "Round": "Round", "Exp": "Exp", "Log": "Log", "Sqrt": "Sqrt", "Sin": "Sin", "Cos": "Cos",
-    "Tan": "Tan", "Asin": "Asin", "Acos": "Acos", "Atan": "Atan", "Sinh": "Sinh", "Cosh": "Cosh", "Tanh": "Tanh", "Asinh": "Asinh", "Acosh": "Acosh",
-    "Atanh": "Atanh", "Erf": "Erf", "Sigmoid": "Sigmoid", "Relu": "Relu", "Softplus": "Softplus", "IsNan": "IsNaN", "IsInf": "IsInf", "Eq": "Equal",
-    "Lt": "Less", "Le": "LessOrEqual", "Gt": "Greater", "Ge": "GreaterOrEqual", "Select": "Where", "StopGradient": "Identity",
+    "Add": "Add",
+    "Sub": "Sub",
+    "Mul": "Mul",
+    "Div": "Div",
+    "Maximum": "Max",
+    "Minimum": "Min",
+    "Power": "Pow",
+    "Neg": "Neg",
+    "Abs": "Abs",
+    "Sign": "Sign",
+    "Floor": "Floor",
+    "Ceil": "Ceil",
+    "Round": "Round",
+    "Exp": "Exp",
+    "Log": "Log",
+    "Sqrt": "Sqrt",
+    "Sin": "Sin",
+    "Cos": "Cos",
+    "Tan": "Tan",
+    "Asin": "Asin",
+    "Acos": "Acos",
+    "Atan": "Atan",
+    "Sinh": "Sinh",
+    "Cosh": "Cosh",
+    "Tanh": "Tanh",
+    "Asinh": "Asinh",
+    "Acosh": "Acosh",
+    "Atanh": "Atanh",
+    "Erf": "Erf",
+    "Sigmoid": "Sigmoid",
+    "Relu": "Relu",
+    "Softplus": "Softplus",
+    "IsNan": "IsNaN",
+    "IsInf": "IsInf",
+    "Eq": "Equal",
+    "Lt": "Less",
+    "Le": "LessOrEqual",
+    "Gt": "Greater",
+    "Ge": "GreaterOrEqual",
+    "Select": "Where",
+    "StopGradient": "Identity",
 }
 _REDUCE = {"Sum": "ReduceSum", "Prod": "ReduceProd", "Max": "ReduceMax", "Min": "ReduceMin"}
 
@@ -108,7 +144,9 @@ class _Writer:
             outputs.append(_info(out, o))
         inputs = [_info(self.names[n], n) for n in g.inputs if n.op.role == "input"]
         body = helper.make_graph(self.nodes, self.name, inputs, outputs, self.initializers)
-        return helper.make_model(body, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=_IR_VERSION, producer_name="kerogen")
+        return helper.make_model(
+            body, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=_IR_VERSION, producer_name="kerogen"
+        )
 
     # --- writing
     def emit(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
@@ -312,12 +350,14 @@ def _dot_general(w: _Writer, n: Node) -> str:
         if o.contract_b == (lead,) and b.rank == lead + 2 and (a.rank == lead + 2 or lead == 0):
             return w.emit("MatMul", names)
     letters = [chr(ord("a") + i) for i in range(a.rank + b.rank)]
-    la, lb = letters[: a.rank], letters[a.rank:]
+    la, lb = letters[: a.rank], letters[a.rank :]
     for i, j in zip((*o.batch_a, *o.contract_a), (*o.batch_b, *o.contract_b)):
         lb[j] = la[i]
     rest_a = [la[i] for i in range(a.rank) if i not in o.batch_a and i not in o.contract_a]
     rest_b = [lb[i] for i in range(b.rank) if i not in o.batch_b and i not in o.contract_b]
-    return w.emit("Einsum", names, equation=f"{''.join(la)},{''.join(lb)}->{''.join([la[i] for i in o.batch_a] + rest_a + rest_b)}")
+    return w.emit(
+        "Einsum", names, equation=f"{''.join(la)},{''.join(lb)}->{''.join([la[i] for i in o.batch_a] + rest_a + rest_b)}"
+    )
 
 
 def _first(w: _Writer, name: str, rank: int) -> str:
@@ -340,7 +380,14 @@ def _conv(w: _Writer, n: Node) -> str | None:
     if pads is None or not n.dtype.is_float:
         return None
     kernel = w.emit("Transpose", [w.expanded(k)], perm=[k.rank - 1, k.rank - 2, *range(k.rank - 2)])
-    y = w.emit("Conv", [_first(w, w.expanded(x), x.rank), kernel], strides=list(o.strides), pads=pads, dilations=list(o.dilation), group=o.groups)
+    y = w.emit(
+        "Conv",
+        [_first(w, w.expanded(x), x.rank), kernel],
+        strides=list(o.strides),
+        pads=pads,
+        dilations=list(o.dilation),
+        group=o.groups,
+    )
     return _last(w, y, x.rank)
 
 
@@ -354,8 +401,15 @@ def _conv_transpose(w: _Writer, n: Node) -> str | None:
     if pads is None or any(type(e) is Dim or e < 0 for e in extra):
         return None
     kernel = w.emit("Transpose", [w.expanded(k)], perm=[k.rank - 1, k.rank - 2, *range(k.rank - 2)])
-    x = w.emit("ConvTranspose", [_first(w, w.expanded(y), y.rank), kernel], strides=list(o.strides), pads=pads, dilations=list(o.dilation),
-               group=o.groups, output_padding=[int(e) for e in extra])
+    x = w.emit(
+        "ConvTranspose",
+        [_first(w, w.expanded(y), y.rank), kernel],
+        strides=list(o.strides),
+        pads=pads,
+        dilations=list(o.dilation),
+        group=o.groups,
+        output_padding=[int(e) for e in extra],
+    )
     return _last(w, x, y.rank)
 
 
@@ -404,9 +458,15 @@ def _by_parts(w: _Writer, n: Node) -> str | None:
 def _composed(w: _Writer, n: Node) -> str | None:
     x, dtype, kind = n.inputs[0], n.inputs[0].dtype, n.op.name
     if kind == "Not":
-        return None if dtype.kind != "b" and w.opset < 18 else w.emit("Not" if dtype.kind == "b" else "BitwiseNot", [w.expanded(x)])
+        return (
+            None if dtype.kind != "b" and w.opset < 18 else w.emit("Not" if dtype.kind == "b" else "BitwiseNot", [w.expanded(x)])
+        )
     if kind in ("And", "Or", "Xor"):
-        return None if dtype.kind != "b" and w.opset < 18 else w.emit(kind if dtype.kind == "b" else "Bitwise" + kind, w.broadcasting(n))
+        return (
+            None
+            if dtype.kind != "b" and w.opset < 18
+            else w.emit(kind if dtype.kind == "b" else "Bitwise" + kind, w.broadcasting(n))
+        )
     if kind == "Ne":
         return w.emit("Not", [w.emit("Equal", w.broadcasting(n))])
     if kind in ("Mod", "Rem"):
@@ -471,4 +531,3 @@ def _distinct(name: str, taken: set[str]) -> str:
         name += "_"
     taken.add(name)
     return name
-

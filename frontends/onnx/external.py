@@ -36,18 +36,24 @@ class ExternalData:
         """``length`` bytes (None: to the end) at ``offset`` of the file ``location``, as uint8. Raises ModelFormatError."""
         parts = _components(location, tensor)
         if self.folder is None:
-            raise ModelFormatError(f"tensor {tensor!r} is stored in the file {location!r}, but the model was given as bytes; give its path")
+            raise ModelFormatError(
+                f"tensor {tensor!r} is stored in the file {location!r}, but the model was given as bytes; give its path"
+            )
         fd = self._open(parts, location, tensor)
         try:
             st = os.fstat(fd)
             if not stat.S_ISREG(st.st_mode):
                 raise ModelFormatError(f"tensor {tensor!r}: external data {location!r} is not a regular file")
             if st.st_nlink != 1 and not self.allow_links:
-                raise ModelFormatError(f"tensor {tensor!r}: external data {location!r} has {st.st_nlink} hard links; pass allow_links=True if you trust it")
+                raise ModelFormatError(
+                    f"tensor {tensor!r}: external data {location!r} has {st.st_nlink} hard links; pass allow_links=True if you trust it"
+                )
             if length is None:
                 length = st.st_size - offset
             if offset < 0 or length < 0 or offset + length > st.st_size:
-                raise ModelFormatError(f"tensor {tensor!r}: external data {location!r} has {st.st_size} bytes, the model asks for {length} at {offset}")
+                raise ModelFormatError(
+                    f"tensor {tensor!r}: external data {location!r} has {st.st_size} bytes, the model asks for {length} at {offset}"
+                )
             identity = (st.st_dev, st.st_ino)
             region = (*identity, offset, length)
             if region in self._regions:
@@ -55,7 +61,9 @@ class ExternalData:
             self._files[identity] = st.st_size
             self._read += length
             if self._read > sum(self._files.values()):
-                raise ModelFormatError(f"tensor {tensor!r}: the external tensors overlap and ask for more bytes than their files hold")
+                raise ModelFormatError(
+                    f"tensor {tensor!r}: the external tensors overlap and ask for more bytes than their files hold"
+                )
             data = np.empty(length, np.uint8)
             view, done = memoryview(data), 0
             while done < length:
@@ -96,9 +104,18 @@ def _components(location: str, tensor: str) -> list[str]:
     parts = location.split("/")
     while parts and parts[0] == ".":
         parts.pop(0)
-    bad = (not parts or len(parts) > _MAX_DEPTH or len(location) > 4096 or "\\" in location or ":" in parts[0] or any(ord(c) < 32 for c in location)
-           or any(p in ("", ".", "..") for p in parts))
+    bad = (
+        not parts
+        or len(parts) > _MAX_DEPTH
+        or len(location) > 4096
+        or "\\" in location
+        or ":" in parts[0]
+        or any(ord(c) < 32 for c in location)
+        or any(p in ("", ".", "..") for p in parts)
+    )
     if bad:
         shown = location if len(location) <= 80 else location[:80] + "..."
-        raise ModelFormatError(f"tensor {tensor!r}: external data must be a relative path inside the model's folder, got {shown!r}")
+        raise ModelFormatError(
+            f"tensor {tensor!r}: external data must be a relative path inside the model's folder, got {shown!r}"
+        )
     return parts

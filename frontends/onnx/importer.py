@@ -29,7 +29,9 @@ _CONSTANT_WEIGHT = 1024  # a Constant node's float tensor of at least this many 
 class Scope:
     """Names in effect: a graph or function body, and (for subgraphs) the graphs around it."""
 
-    def __init__(self, opsets: Mapping[str, int], attributes: Mapping[str, Attribute], parent: Scope | None = None, depth: int = 0) -> None:
+    def __init__(
+        self, opsets: Mapping[str, int], attributes: Mapping[str, Attribute], parent: Scope | None = None, depth: int = 0
+    ) -> None:
         self.values: dict[str, Value] = {}
         self.opsets, self.attributes, self.parent, self.depth = opsets, attributes, parent, depth
 
@@ -49,8 +51,13 @@ class Importer:
     ``values`` makes inputs constants (those whose values shape the graph: a Reshape's target that is an input of the model).
     """
 
-    def __init__(self, model: ModelDef, dims: Mapping[str, int] | None = None, shapes: Mapping[str, tuple] | None = None,
-                 values: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(
+        self,
+        model: ModelDef,
+        dims: Mapping[str, int] | None = None,
+        shapes: Mapping[str, tuple] | None = None,
+        values: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         load_handlers()
         self.model = model
         graph = model.graph
@@ -61,7 +68,12 @@ class Importer:
         for name, array in graph.initializers.items():
             self.constants[name] = self._initial(name, array)
         for n in graph.nodes:
-            if n.op == "Constant" and not n.domain and "value" in n.attributes and isinstance(a := n.attributes["value"].value, np.ndarray):
+            if (
+                n.op == "Constant"
+                and not n.domain
+                and "value" in n.attributes
+                and isinstance(a := n.attributes["value"].value, np.ndarray)
+            ):
                 if a.dtype.kind not in "iub" and a.size >= _CONSTANT_WEIGHT:
                     self.constants[n.outputs[0]] = self._weight(n.outputs[0], a)
         for name, array in (values or {}).items():
@@ -89,7 +101,10 @@ class Importer:
             shape = v.shape
             if v.name in shapes:
                 given = tuple(shapes.pop(v.name))
-                if shape is not None and (len(given) != len(shape) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(given, shape))):
+                if shape is not None and (
+                    len(given) != len(shape)
+                    or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(given, shape))
+                ):
                     raise ShapeError(f"{self.model.name}: input {v.name!r} is {shape_text(shape)}, not {shape_text(given)}")
                 for a, b in zip(shape or (), given):
                     if isinstance(a, str) and isinstance(b, int):
@@ -99,15 +114,24 @@ class Importer:
                 shape = tuple(_unique(f"{v.name}_{i}", names) if d is None else d for i, d in enumerate(shape))
             out.append(ValueInfo(v.name, v.dtype, shape, v.kind))
         if shapes:
-            raise ArgumentError(f"{self.model.name} has no input {', '.join(map(repr, shapes))}; its inputs are {[v.name for v in inputs]}")
+            raise ArgumentError(
+                f"{self.model.name} has no input {', '.join(map(repr, shapes))}; its inputs are {[v.name for v in inputs]}"
+            )
         known_dims = {d for v in out for d in v.shape or () if isinstance(d, str)} | names
         for name, n in dims.items():
             if name not in known_dims:
                 raise ArgumentError(f"{self.model.name} has no free dimension {name!r}; it has {sorted(known_dims) or 'none'}")
             if not isinstance(n, int) or n < 0:
                 raise ArgumentError(f"dimension {name!r} must be a size, got {n!r}")
-        return tuple(ValueInfo(v.name, v.dtype, None if v.shape is None else tuple(dims.get(d, d) if isinstance(d, str) else d for d in v.shape), v.kind)
-                     for v in out)
+        return tuple(
+            ValueInfo(
+                v.name,
+                v.dtype,
+                None if v.shape is None else tuple(dims.get(d, d) if isinstance(d, str) else d for d in v.shape),
+                v.kind,
+            )
+            for v in out
+        )
 
     # --- tracing
     def trace(self, dims: Mapping[str, int]) -> Graph:
@@ -153,7 +177,14 @@ class Importer:
                 continue
             x = self.as_node(x)
             if v.dtype is not None and v.dtype is not x.dtype:
-                self._issue(Refusal(f"output {v.name!r} is declared {v.dtype} and computed as {x.dtype}", kind="invalid"), v.name, "output", "", 0, "")
+                self._issue(
+                    Refusal(f"output {v.name!r} is declared {v.dtype} and computed as {x.dtype}", kind="invalid"),
+                    v.name,
+                    "output",
+                    "",
+                    0,
+                    "",
+                )
             outputs.append(x)
         if self.issues:
             return None
@@ -162,11 +193,22 @@ class Importer:
 
     def _input(self, v: ValueInfo, dims: Mapping[str, int]) -> Value:
         if v.dtype is None:
-            self._issue(Refusal(f"input {v.name!r} is a {v.kind}, which kerogen does not compute with"), v.name, "input", "", 0, "")
+            self._issue(
+                Refusal(f"input {v.name!r} is a {v.kind}, which kerogen does not compute with"), v.name, "input", "", 0, ""
+            )
             return Unknown()
         if v.shape is None:
-            self._issue(Refusal(f"input {v.name!r} has no stated rank", f"give its shape: shapes={{{v.name!r}: (...)}}, or --shape {v.name}=..."),
-                        v.name, "input", "", 0, "")
+            self._issue(
+                Refusal(
+                    f"input {v.name!r} has no stated rank",
+                    f"give its shape: shapes={{{v.name!r}: (...)}}, or --shape {v.name}=...",
+                ),
+                v.name,
+                "input",
+                "",
+                0,
+                "",
+            )
             return Unknown()
         return leaf(v.name, TensorType(tuple(dims[d] if isinstance(d, str) else d for d in v.shape), v.dtype))
 
@@ -181,7 +223,9 @@ class Importer:
         for n in nodes:
             self.steps += 1
             if self.steps > _MAX_STEPS:
-                raise ModelFormatError(f"{self.model.name}: more than {_MAX_STEPS} operator calls after its functions are inlined")
+                raise ModelFormatError(
+                    f"{self.model.name}: more than {_MAX_STEPS} operator calls after its functions are inlined"
+                )
             if n.outputs and n.outputs[0] in scope.values and n.op == "Constant":
                 continue  # a large constant, a weight already
             version = scope.opsets.get(n.domain, 0)
@@ -199,13 +243,17 @@ class Importer:
             except NeedsValues as e:
                 self.by_value.update(dict.fromkeys(e.names))
                 hint = f"its values shape the graph; give them when loading: values={{{e.names[0]!r}: array}}"
-                self._refused(Refusal(f"computes with the values of input {', '.join(map(repr, e.names))}", hint), n, version, values)
+                self._refused(
+                    Refusal(f"computes with the values of input {', '.join(map(repr, e.names))}", hint), n, version, values
+                )
                 results = ()
             except RecursionError:
                 self._refused(Refusal("is nested too deeply", kind="invalid"), n, version, values)
                 results = ()
             except UserError as e:
-                self._refused(Refusal(str(e), kind="unsupported" if isinstance(e, UnsupportedOpError) else "invalid"), n, version, values)
+                self._refused(
+                    Refusal(str(e), kind="unsupported" if isinstance(e, UnsupportedOpError) else "invalid"), n, version, values
+                )
                 results = ()
             for i, name in enumerate(n.outputs):
                 if name:
@@ -221,11 +269,19 @@ class Importer:
         if call.schema is not None:
             for a in attributes:
                 if a not in call.schema.attributes:
-                    raise Refusal(f"attribute {a!r} is not one that the standard has at opset {version}", attribute=a, kind="invalid")
+                    raise Refusal(
+                        f"attribute {a!r} is not one that the standard has at opset {version}", attribute=a, kind="invalid"
+                    )
             if len(values) > call.schema.max_input or sum(v is not None for v in values) < call.schema.min_input:
-                raise Refusal(f"has {len(values)} inputs, the standard has {call.schema.min_input} to {call.schema.max_input}", kind="invalid")
+                raise Refusal(
+                    f"has {len(values)} inputs, the standard has {call.schema.min_input} to {call.schema.max_input}",
+                    kind="invalid",
+                )
             for i, v in enumerate(values):
-                if v is None and call.schema.inputs[min(i, len(call.schema.inputs) - 1)].option != OpSchema.FormalParameterOption.Optional:
+                if (
+                    v is None
+                    and call.schema.inputs[min(i, len(call.schema.inputs) - 1)].option != OpSchema.FormalParameterOption.Optional
+                ):
                     call.value(i)  # raises: it is missing
         results = self._fold(call)
         if results is None:
@@ -260,12 +316,20 @@ class Importer:
                 out = rule(call, *[None if v is None else v.array for v in call.values])
         except UserError:
             raise
-        except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError) as e:  # NumPy's words for operands that don't fit
+        except (
+            ValueError,
+            IndexError,
+            TypeError,
+            OverflowError,
+            ZeroDivisionError,
+        ) as e:  # NumPy's words for operands that don't fit
             raise Refusal(f"can't be computed: {e}", kind="invalid") from None
         if out is None:
             return None
         many = out if isinstance(out, (list, tuple)) else [out]
-        return [o if isinstance(o, Known) else known(np.asarray(o), first if np.asarray(o).dtype == object else None) for o in many]
+        return [
+            o if isinstance(o, Known) else known(np.asarray(o), first if np.asarray(o).dtype == object else None) for o in many
+        ]
 
     def _attributes(self, n: NodeDef, scope: Scope) -> dict[str, Attribute]:
         """The node's attributes, references to the surrounding function's attributes resolved (left out where the caller gave none)."""
@@ -287,7 +351,9 @@ class Importer:
                 out[name] = Attribute(call.attr(name), a.default_value)
         return out
 
-    def inline(self, f: FunctionDef, n: NodeDef, values: list[Value | None], attributes: dict[str, Attribute], outer: Scope) -> tuple[Value, ...]:
+    def inline(
+        self, f: FunctionDef, n: NodeDef, values: list[Value | None], attributes: dict[str, Attribute], outer: Scope
+    ) -> tuple[Value, ...]:
         """The outputs of a function body applied to ``values``."""
         if outer.depth >= _MAX_DEPTH:
             raise ModelFormatError(f"function {f.name} is nested more than {_MAX_DEPTH} deep (or calls itself)")
@@ -318,12 +384,17 @@ class Importer:
         if (n.domain, n.op, n.overload) in self.model.functions:
             return
         if not version:
-            raise Refusal(f"domain {n.domain!r} is not imported by the model" if n.domain else "the model imports no default operator set", kind="invalid")
+            raise Refusal(
+                f"domain {n.domain!r} is not imported by the model" if n.domain else "the model imports no default operator set",
+                kind="invalid",
+            )
         schema = schema_of(n.op, n.domain, version)
         if schema is None:
             if schema_of(n.op, n.domain, 2**30) is not None:
                 raise Refusal(f"does not exist in opset {version}; it came with a later one", kind="invalid")
-            where = f"domain {n.domain!r} is not one of ONNX's" if n.domain not in ("", "ai.onnx.ml") else "is no operator of ONNX"
+            where = (
+                f"domain {n.domain!r} is not one of ONNX's" if n.domain not in ("", "ai.onnx.ml") else "is no operator of ONNX"
+            )
             raise Refusal(where, "give it as a function in the model, or leave it out of the exported graph")
         if (n.domain, n.op) not in HANDLERS and not schema.has_function and not schema.has_context_dependent_function:
             raise Refusal("has no kernel")

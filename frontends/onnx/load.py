@@ -67,10 +67,22 @@ class OnnxModel:
         if graph is not None:
             macs = _macs(graph)
         return CheckReport(
-            name=model.name, opset=self.opset, producer=model.producer, nbytes=model.nbytes, nodes=len(model.graph.nodes),
-            operators=dict(sorted(kinds.items())), inputs=tuple(f"{v.name}  {v.dtype or v.kind} {shape_text(v.shape)}" for v in self.inputs),
-            outputs=tuple(f"{v.name}  {v.dtype or v.kind} {shape_text(o)}" for v, o in zip(self.outputs, _output_shapes(graph, self.outputs))),
-            free_dims=self.free_dims, parameters=sum(w.array.size for w in self.bindings), macs=macs, issues=issues)
+            name=model.name,
+            opset=self.opset,
+            producer=model.producer,
+            nbytes=model.nbytes,
+            nodes=len(model.graph.nodes),
+            operators=dict(sorted(kinds.items())),
+            inputs=tuple(f"{v.name}  {v.dtype or v.kind} {shape_text(v.shape)}" for v in self.inputs),
+            outputs=tuple(
+                f"{v.name}  {v.dtype or v.kind} {shape_text(o)}"
+                for v, o in zip(self.outputs, _output_shapes(graph, self.outputs))
+            ),
+            free_dims=self.free_dims,
+            parameters=sum(w.array.size for w in self.bindings),
+            macs=macs,
+            issues=issues,
+        )
 
     def executable(self, options: Any = None) -> Any:
         """The compiled model: a callable of the inputs in the file's order."""
@@ -105,12 +117,17 @@ class OnnxModel:
         fixed: tuple[str, ...] = ()
         while True:
             # Values that shape the graph rarely fit other sizes, so where there are any the sizes are fixed with them.
-            key = tuple((n, given[n].dtype.str, given[n].shape, given[n].tobytes()) for n in fixed) + tuple(sizes.items() if fixed else ())
+            key = tuple((n, given[n].dtype.str, given[n].shape, given[n].tobytes()) for n in fixed) + tuple(
+                sizes.items() if fixed else ()
+            )
             found = self._executables.get(key)
             if found is None:
                 importer = self._importer
                 if fixed:
-                    dims = {**(self._settings.get("dims") or {}), **{d: int(n) for d, n in sizes.items() if d not in self._only_in(fixed)}}
+                    dims = {
+                        **(self._settings.get("dims") or {}),
+                        **{d: int(n) for d, n in sizes.items() if d not in self._only_in(fixed)},
+                    }
                     importer = Importer(importer.model, dims, self._settings.get("shapes"), {n: given[n] for n in fixed})
                 more = tuple(n for n in importer.needed(sizes) if n not in fixed)
                 found = more or (OnnxModel(importer) if fixed else self).executable()
@@ -139,8 +156,15 @@ def _fits(model: str, v: ValueInfo, a: np.ndarray) -> np.ndarray:
     return a
 
 
-def load(src: Any, *, dims: Mapping[str, int] | None = None, shapes: Mapping[str, tuple] | None = None,
-         values: Mapping[str, np.ndarray] | None = None, opset: int | None = None, allow_links: bool = False) -> OnnxModel:
+def load(
+    src: Any,
+    *,
+    dims: Mapping[str, int] | None = None,
+    shapes: Mapping[str, tuple] | None = None,
+    values: Mapping[str, np.ndarray] | None = None,
+    opset: int | None = None,
+    allow_links: bool = False,
+) -> OnnxModel:
     """The model in an ONNX file (path), its bytes, or a ``ModelProto``.
 
     ``dims`` fixes free dimensions by name; ``shapes`` gives inputs whole shapes (ints, names, None); ``values`` makes inputs constants.
@@ -184,5 +208,5 @@ def _macs(graph: Graph) -> str:
 
         names = {a for d in batch for m, _ in d.expr for a in m if isinstance(a, str)}
         flops = resolve(flops, dict.fromkeys(names, 1))
-        return f"{count_text(flops // 2)} MAC with free dimensions at 1"
-    return f"{count_text(flops // 2)} MAC"
+        return f"{count_text(flops // 2, 'MAC')} with free dimensions at 1"
+    return count_text(flops // 2, "MAC")

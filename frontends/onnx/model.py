@@ -112,7 +112,7 @@ def utf8(name: str | bytes) -> str:
 
 
 def domain_of(name: str) -> str:
-    """"ai.onnx" and "" are one domain."""
+    """ "ai.onnx" and "" are one domain."""
     return "" if utf8(name) == "ai.onnx" else name
 
 
@@ -146,7 +146,9 @@ def _read(path: Path) -> bytes:
         with open(path, "rb") as f:
             size = os.fstat(f.fileno()).st_size
             if size >= _MAX_FILE:
-                raise ModelFormatError(f"{path} has {size} bytes; a protobuf file holds less than 2 GiB (larger weights go to external data)")
+                raise ModelFormatError(
+                    f"{path} has {size} bytes; a protobuf file holds less than 2 GiB (larger weights go to external data)"
+                )
             return f.read(_MAX_FILE)
     except FileNotFoundError:
         raise ModelFormatError(f"{path}: no such file") from None
@@ -177,7 +179,9 @@ class _Reader:
             opsets[""] = int(opset)
         newest = onnx_opset_version()
         if not 1 <= opsets.get("", 1) <= newest:
-            raise UnsupportedOpError(f"{name} needs opset {opsets['']}; this kerogen reads 1 to {newest} (a newer onnx package may read it)")
+            raise UnsupportedOpError(
+                f"{name} needs opset {opsets['']}; this kerogen reads 1 to {newest} (a newer onnx package may read it)"
+            )
         functions = {}
         for f in m.functions:
             key = (domain_of(f.domain), utf8(f.name), utf8(f.overload))
@@ -186,7 +190,9 @@ class _Reader:
             functions[key] = self.function(f)
         graph = self.graph(m.graph, utf8(m.graph.name) or name, frozenset())
         producer = " ".join(x for x in (utf8(m.producer_name), utf8(m.producer_version)) if x)
-        return ModelDef(graph, opsets, functions, m.graph.name if name == "model" and m.graph.name else name, producer, m.ir_version, nbytes)
+        return ModelDef(
+            graph, opsets, functions, m.graph.name if name == "model" and m.graph.name else name, producer, m.ir_version, nbytes
+        )
 
     def opsets(self, imports, ir_version: int) -> dict[str, int]:
         opsets: dict[str, int] = {}
@@ -222,12 +228,16 @@ class _Reader:
         initializers: dict[str, np.ndarray | Refused] = {}
         for t in g.initializer:
             if not utf8(t.name) or t.name in initializers:
-                raise ModelFormatError(f"graph {name!r}: initializer {t.name!r} {'is defined twice' if t.name else 'without a name'}")
+                raise ModelFormatError(
+                    f"graph {name!r}: initializer {t.name!r} {'is defined twice' if t.name else 'without a name'}"
+                )
             initializers[t.name] = self.tensor(t, f"initializer {t.name!r}")
         for s in g.sparse_initializer:
             t = utf8(s.values.name)
             if not t or t in initializers:
-                raise ModelFormatError(f"graph {name!r}: sparse initializer {t!r} {'is defined twice' if t else 'without a name'}")
+                raise ModelFormatError(
+                    f"graph {name!r}: sparse initializer {t!r} {'is defined twice' if t else 'without a name'}"
+                )
             initializers[t] = self.sparse(s, f"sparse initializer {t!r}")
         defined = set(outer) | set(names) | set(initializers)
         nodes = self.nodes(g.node, defined, f"graph {name!r}")
@@ -257,7 +267,9 @@ class _Reader:
         attributes: dict[str, Attribute] = {}
         for a in n.attribute:
             if not utf8(a.name) or a.name in attributes:
-                raise ModelFormatError(f"node {label!r} ({n.op_type}): attribute {a.name!r} {'is given twice' if a.name else 'without a name'}")
+                raise ModelFormatError(
+                    f"node {label!r} ({n.op_type}): attribute {a.name!r} {'is given twice' if a.name else 'without a name'}"
+                )
             attributes[a.name] = Attribute(self.value(a, f"node {label!r} ({n.op_type}), attribute {a.name!r}", outer), a)
         return NodeDef(n.op_type, domain_of(n.domain), label, tuple(n.input), tuple(n.output), attributes, utf8(n.overload))
 
@@ -345,7 +357,9 @@ def typed(name: str, t: TypeProto) -> ValueInfo:
                 # Exporters write -1 for "unknown"; the standard has no negative sizes.
                 sizes.append(None)
             else:
-                sizes.append(d.dim_value if which == "dim_value" else utf8(d.dim_param) if which == "dim_param" and d.dim_param else None)
+                sizes.append(
+                    d.dim_value if which == "dim_value" else utf8(d.dim_param) if which == "dim_param" and d.dim_param else None
+                )
         shape = tuple(sizes)
     return ValueInfo(name, dtype, shape, "tensor" if dtype else f"tensor of {dtype_name(tensor.elem_type)}")
 

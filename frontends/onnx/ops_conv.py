@@ -38,8 +38,11 @@ class Window:
         self.dilations = tuple(call.attr("dilations", (1,) * n))
         pads = tuple(call.attr("pads", (0,) * 2 * n))
         if len(self.kernel) != n or len(self.strides) != n or len(self.dilations) != n or len(pads) != 2 * n:
-            raise call.invalid(f"has kernel {list(self.kernel)}, strides {list(self.strides)}, dilations {list(self.dilations)}, pads {list(pads)}"
-                               f" for {n} spatial axes", "pads")
+            raise call.invalid(
+                f"has kernel {list(self.kernel)}, strides {list(self.strides)}, dilations {list(self.dilations)}, pads {list(pads)}"
+                f" for {n} spatial axes",
+                "pads",
+            )
         if any(k < 1 for k in (*self.kernel, *self.strides, *self.dilations)) or any(type(p) is not Dim and p < 0 for p in pads):
             raise call.invalid("has a kernel, stride or dilation below 1, or a negative padding", "strides")
         self.reach = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations))
@@ -52,10 +55,14 @@ class Window:
             raise call.invalid(f"auto_pad={auto!r}", "auto_pad")
         self.extra = (0,) * n
         if call.attr("ceil_mode", 0) and auto in ("NOTSET", ""):
-            self.extra = tuple(_overhang(m, lo, hi, r, s) for m, (lo, hi), r, s in zip(spatial, self.padding, self.reach, self.strides))
+            self.extra = tuple(
+                _overhang(m, lo, hi, r, s) for m, (lo, hi), r, s in zip(spatial, self.padding, self.reach, self.strides)
+            )
         for m, (lo, hi), x, r in zip(spatial, self.padding, self.extra, self.reach):
             if m + lo + hi + x < r:
-                raise call.invalid(f"has a window of {list(self.reach)} on {list(spatial)} padded by {list(self.padding)}", "kernel_shape")
+                raise call.invalid(
+                    f"has a window of {list(self.reach)} on {list(spatial)} padded by {list(self.padding)}", "kernel_shape"
+                )
 
     @property
     def full_padding(self) -> Padding:
@@ -91,12 +98,16 @@ def _convolve(call: Call, x: Node, w: Node) -> Node:
     if x.dtype is not w.dtype:
         raise call.invalid(f"has an image of {x.dtype} and a kernel of {w.dtype}")
     if groups < 1 or w.shape[1] * groups != x.shape[1] or w.shape[0] % groups != 0:
-        raise call.invalid(f"has {x.shape[1]} channels and {w.shape[0]} filters of {w.shape[1]} channels in {groups} groups", "group")
+        raise call.invalid(
+            f"has {x.shape[1]} channels and {w.shape[0]} filters of {w.shape[1]} channels in {groups} groups", "group"
+        )
     kernel = tuple(call.attr("kernel_shape", w.shape[2:]))
     if kernel != tuple(w.shape[2:]):
         raise call.invalid(f"states kernel {list(kernel)} and has {list(w.shape[2:])}", "kernel_shape")
     window = Window(call, x.shape[2:], kernel)
-    out = ops.conv(channels_last(x), ops.transpose(w, (*range(2, w.rank), 1, 0)), window.strides, window.padding, window.dilations, groups)
+    out = ops.conv(
+        channels_last(x), ops.transpose(w, (*range(2, w.rank), 1, 0)), window.strides, window.padding, window.dilations, groups
+    )
     return channels_first(out)
 
 
@@ -107,7 +118,12 @@ def _conv_integer(call: Call) -> Node:
         x = ops.sub(x, ops.reshape(ops.cast(call.node(2), int32), ()))
     if call.has(3):
         zero = ops.cast(call.node(3), int32)
-        w = ops.sub(w, ops.reshape(zero, zero.shape + (1,) * (w.rank - 1)) if zero.rank == 1 and zero.shape[0] != 1 else ops.reshape(zero, ()))
+        w = ops.sub(
+            w,
+            ops.reshape(zero, zero.shape + (1,) * (w.rank - 1))
+            if zero.rank == 1 and zero.shape[0] != 1
+            else ops.reshape(zero, ()),
+        )
     return _convolve(call, x, w)
 
 
@@ -126,7 +142,9 @@ def _conv_transpose(call: Call) -> Node:
     pads = tuple(call.attr("pads", (0,) * 2 * n))
     auto = call.attr("auto_pad", "NOTSET")
     if any(len(v) != n for v in (strides, dilations, extra)) or len(pads) != 2 * n:
-        raise call.invalid(f"has strides {list(strides)}, dilations {list(dilations)}, pads {list(pads)} for {n} spatial axes", "pads")
+        raise call.invalid(
+            f"has strides {list(strides)}, dilations {list(dilations)}, pads {list(pads)} for {n} spatial axes", "pads"
+        )
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations))
     spatial = x.shape[2:]
     full = tuple(s * (m - 1) + o + r for m, s, o, r in zip(spatial, strides, extra, reach))

@@ -69,10 +69,34 @@ def _pow(call: Call) -> Node:
 
 
 _UNARY = {
-    "Neg": ops.neg, "Abs": ops.abs_, "Sign": ops.sign, "Sqrt": ops.sqrt, "Exp": ops.exp, "Log": ops.log, "Erf": ops.erf, "Tanh": ops.tanh,
-    "Sigmoid": ops.sigmoid, "Relu": ops.relu, "Floor": ops.floor, "Ceil": ops.ceil, "Round": ops.round_, "Reciprocal": ops.reciprocal,
-    "Sin": ops.sin, "Cos": ops.cos, "Tan": ops.tan, "Asin": ops.asin, "Acos": ops.acos, "Atan": ops.atan, "Sinh": ops.sinh, "Cosh": ops.cosh,
-    "Asinh": ops.asinh, "Acosh": ops.acosh, "Atanh": ops.atanh, "IsNaN": ops.isnan, "Not": ops.logical_not, "BitwiseNot": ops.bitwise_not,
+    "Neg": ops.neg,
+    "Abs": ops.abs_,
+    "Sign": ops.sign,
+    "Sqrt": ops.sqrt,
+    "Exp": ops.exp,
+    "Log": ops.log,
+    "Erf": ops.erf,
+    "Tanh": ops.tanh,
+    "Sigmoid": ops.sigmoid,
+    "Relu": ops.relu,
+    "Floor": ops.floor,
+    "Ceil": ops.ceil,
+    "Round": ops.round_,
+    "Reciprocal": ops.reciprocal,
+    "Sin": ops.sin,
+    "Cos": ops.cos,
+    "Tan": ops.tan,
+    "Asin": ops.asin,
+    "Acos": ops.acos,
+    "Atan": ops.atan,
+    "Sinh": ops.sinh,
+    "Cosh": ops.cosh,
+    "Asinh": ops.asinh,
+    "Acosh": ops.acosh,
+    "Atanh": ops.atanh,
+    "IsNaN": ops.isnan,
+    "Not": ops.logical_not,
+    "BitwiseNot": ops.bitwise_not,
     "Softplus": ops.softplus,
 }
 
@@ -209,8 +233,21 @@ def _bitwise(call: Call) -> Node:
     return fn(*operands(call))
 
 
-_CAST_NAMES = {"FLOAT": 1, "UINT8": 2, "INT8": 3, "UINT16": 4, "INT16": 5, "INT32": 6, "INT64": 7, "BOOL": 9, "FLOAT16": 10, "DOUBLE": 11,
-               "UINT32": 12, "UINT64": 13, "BFLOAT16": 16}
+_CAST_NAMES = {
+    "FLOAT": 1,
+    "UINT8": 2,
+    "INT8": 3,
+    "UINT16": 4,
+    "INT16": 5,
+    "INT32": 6,
+    "INT64": 7,
+    "BOOL": 9,
+    "FLOAT16": 10,
+    "DOUBLE": 11,
+    "UINT32": 12,
+    "UINT64": 13,
+    "BFLOAT16": 16,
+}
 
 
 def cast_target(call: Call, name: str = "to"):
@@ -244,6 +281,7 @@ def _bit_cast(call: Call) -> Node:
 
 
 # --- sizes known while importing
+
 
 def _fold_binary(name: str, fn) -> None:
     def rule(call: Call, a, b):
@@ -299,4 +337,8 @@ fold("Identity")(lambda call, a: Known(a, call.dtype(0)))
 def _fold_where(call: Call, c, a, b):
     if not all(x.dtype == object or x.dtype.kind in "iu" for x in (a, b)):
         return None
-    return np.where(c.astype(bool), a, b) if a.dtype == object or b.dtype == object else np.where(c, a, b).astype(as_dtype(a.dtype).np)
+    return (
+        np.where(c.astype(bool), a, b)
+        if a.dtype == object or b.dtype == object
+        else np.where(c, a, b).astype(as_dtype(a.dtype).np)
+    )

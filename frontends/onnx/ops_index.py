@@ -45,7 +45,11 @@ def _fold_gather(call: Call, x, indices):
     if indices.dtype == object or ((indices < -n) | (indices >= n)).any():
         return None if indices.dtype == object else _outside(call, n)
     out = np.take(x, np.asarray(indices), axis)
-    return Known(out if isinstance(out, np.ndarray) else as_objects(out), call.dtype(0)) if x.dtype == object else np.asarray(out, x.dtype)
+    return (
+        Known(out if isinstance(out, np.ndarray) else as_objects(out), call.dtype(0))
+        if x.dtype == object
+        else np.asarray(out, x.dtype)
+    )
 
 
 def _outside(call: Call, n: int):

@@ -10,8 +10,13 @@ from .call import Call
 from .ops_elementwise import operands
 from .registry import fold, operator
 
-_COMPARE = {"Equal": (ops.eq, "__eq__"), "Less": (ops.lt, "__lt__"), "Greater": (ops.gt, "__gt__"), "LessOrEqual": (ops.le, "__le__"),
-            "GreaterOrEqual": (ops.ge, "__ge__")}
+_COMPARE = {
+    "Equal": (ops.eq, "__eq__"),
+    "Less": (ops.lt, "__lt__"),
+    "Greater": (ops.gt, "__gt__"),
+    "LessOrEqual": (ops.le, "__le__"),
+    "GreaterOrEqual": (ops.ge, "__ge__"),
+}
 _LOGIC = {"And": ops.logical_and, "Or": ops.logical_or, "Xor": ops.logical_xor}
 
 
@@ -42,7 +47,9 @@ def _fold_compare(call: Call, a, b):
     method = _COMPARE[call.op][1]
     if a.dtype != object and b.dtype != object:
         return getattr(a, method)(b)
-    return np.array([bool(getattr(x, method)(y)) for x, y in zip(a.astype(object).flat, b.astype(object).flat)], bool).reshape(a.shape)
+    return np.array([bool(getattr(x, method)(y)) for x, y in zip(a.astype(object).flat, b.astype(object).flat)], bool).reshape(
+        a.shape
+    )
 
 
 @fold("Not")

@@ -35,8 +35,10 @@ def _batch_normalization(call: Call) -> tuple[Node, ...]:
         wide = ops.cast(x, _stash(x.dtype))
         batch_mean, batch_var = ops.mean(wide, axes), ops.var(wide, axes)
         momentum = call.attr("momentum")
-        running = tuple(ops.cast(ops.add(ops.mul(old, momentum), ops.mul(ops.cast(new, old.dtype), 1 - momentum)), old.dtype)
-                        for old, new in ((mean, batch_mean), (var, batch_var)))
+        running = tuple(
+            ops.cast(ops.add(ops.mul(old, momentum), ops.mul(ops.cast(new, old.dtype), 1 - momentum)), old.dtype)
+            for old, new in ((mean, batch_mean), (var, batch_var))
+        )
         mean, var = batch_mean, batch_var
     dtype = _stash(x.dtype)
     # One multiplication and one addition a place; what hangs from the weights alone is computed once, and folds into a convolution.
@@ -109,7 +111,9 @@ def _group_normalization(call: Call) -> Node:
     y = ops.reshape(_standardised(grouped, (2,), call.attr("epsilon"))[0], x.shape)
     scale, bias = (ops.cast(call.node(i), wide.dtype) for i in (1, 2))
     if call.version < 21:  # one factor a group until opset 20
-        scale, bias = (ops.reshape(ops.broadcast_to(ops.reshape(v, (groups, 1)), (groups, c // groups)), (c,)) for v in (scale, bias))
+        scale, bias = (
+            ops.reshape(ops.broadcast_to(ops.reshape(v, (groups, 1)), (groups, c // groups)), (c,)) for v in (scale, bias)
+        )
     return ops.cast(ops.add(ops.mul(y, per_channel(scale, x.rank)), per_channel(bias, x.rank)), x.dtype)
 
 

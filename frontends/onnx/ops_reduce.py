@@ -26,8 +26,18 @@ def _axes(call: Call, rank: int) -> tuple[int, ...] | None:
     return call.normal_axes(axes, rank) if axes else tuple(range(rank))
 
 
-@operator("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
-          "ReduceSumSquare")
+@operator(
+    "ReduceSum",
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceSumSquare",
+)
 def _reduce(call: Call) -> Node:
     x, keep = call.node(0), bool(call.attr("keepdims"))
     axes = _axes(call, x.rank)

@@ -35,8 +35,20 @@ def _size(call: Call) -> Known:
 
 @operator("Constant")
 def _constant(call: Call) -> Known:
-    given = [a for a in ("value", "sparse_value", "value_int", "value_ints", "value_float", "value_floats", "value_string", "value_strings")
-             if call.has_attr(a)]
+    given = [
+        a
+        for a in (
+            "value",
+            "sparse_value",
+            "value_int",
+            "value_ints",
+            "value_float",
+            "value_floats",
+            "value_string",
+            "value_strings",
+        )
+        if call.has_attr(a)
+    ]
     if len(given) != 1:
         raise call.invalid(f"has {len(given)} values")
     name = given[0]
@@ -95,7 +107,7 @@ def reshaped(call: Call, source: tuple[int, ...], target: tuple[int, ...], allow
             raise call.invalid(f"asks for shape {list(target)}")
         out.append(d)
     if free is not None:
-        rest = size(out[:free] + out[free + 1:])
+        rest = size(out[:free] + out[free + 1 :])
         with unguarded():
             if rest == 0:
                 raise call.invalid(f"can't tell the size of -1 in {list(target)} beside a size 0")
@@ -399,7 +411,9 @@ def _resize(call: Call) -> Node:
         if how not in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("half_pixel", "round_prefer_ceil")):
             raise call.refuse(f"samples by {how}", attribute="coordinate_transformation_mode")
     elif call.version < 9 and call.op == "Upsample":
-        factors = list(call.attr("scales")) if call.version >= 7 else [1.0, 1.0, call.attr("height_scale"), call.attr("width_scale")]
+        factors = (
+            list(call.attr("scales")) if call.version >= 7 else [1.0, 1.0, call.attr("height_scale"), call.attr("width_scale")]
+        )
     else:
         factors = [float(f) for f in call.static(1).reshape(-1)]
     if call.attr("mode") != "nearest":
@@ -409,12 +423,15 @@ def _resize(call: Call) -> Node:
     for axis, f in enumerate(int(f) for f in factors):
         if f > 1:
             shape = x.shape
-            wide = ops.broadcast_to(ops.reshape(x, (*shape[: axis + 1], 1, *shape[axis + 1:])), (*shape[: axis + 1], f, *shape[axis + 1:]))
-            x = ops.reshape(wide, (*shape[:axis], shape[axis] * f, *shape[axis + 1:]))
+            wide = ops.broadcast_to(
+                ops.reshape(x, (*shape[: axis + 1], 1, *shape[axis + 1 :])), (*shape[: axis + 1], f, *shape[axis + 1 :])
+            )
+            x = ops.reshape(wide, (*shape[:axis], shape[axis] * f, *shape[axis + 1 :]))
     return x
 
 
 # --- values known while importing
+
 
 @fold("Reshape")
 def _fold_reshape(call: Call, x, shape=None):
@@ -438,8 +455,10 @@ def _fold_unsqueeze(call: Call, x, axes=None):
 def _fold_concat(call: Call, *xs):
     if any(x.ndim == 0 for x in xs):
         raise call.invalid("joins scalars")
-    return np.concatenate([x.astype(object) for x in xs] if any(x.dtype == object for x in xs) else xs,
-                          call.normal(call.attr("axis", 1 if call.version < 4 else None), xs[0].ndim))
+    return np.concatenate(
+        [x.astype(object) for x in xs] if any(x.dtype == object for x in xs) else xs,
+        call.normal(call.attr("axis", 1 if call.version < 4 else None), xs[0].ndim),
+    )
 
 
 @fold("Split")
@@ -478,5 +497,3 @@ def _fold_tile(call: Call, x, *_):
     if call.version < 6 or any(type(r) is Dim for r in reps) or size(reps) * x.size > _SMALL or len(reps) != x.ndim:
         return None
     return np.tile(x, reps)
-
-

@@ -72,8 +72,10 @@ class CheckReport:
         return error_of(self.name, self.nodes, self.issues)
 
     def __str__(self) -> str:
-        out = [f"{self.name}  ONNX opset {self.opset}{f' ({self.producer})' if self.producer else ''}"
-               f"{f'   {size_text(self.nbytes)}' if self.nbytes else ''}   {self.nodes} nodes, {len(self.operators)} kinds of operator"]
+        out = [
+            f"{self.name}  ONNX opset {self.opset}{f' ({self.producer})' if self.producer else ''}"
+            f"{f'   {size_text(self.nbytes)}' if self.nbytes else ''}   {self.nodes} nodes, {len(self.operators)} kinds of operator"
+        ]
         out += [f"  input   {t}" for t in self.inputs]
         out += [f"  output  {t}" for t in self.outputs]
         if self.free_dims:
@@ -104,8 +106,12 @@ def table(issues: Sequence[Issue]) -> str:
     lines = []
     for k, i in first.items():
         detail = "; ".join(x for x in (i.reason, i.hint) if x)
-        facts = ", ".join(x for x in (f"opset {i.opset}" if i.opset else "", i.dtype, f"attribute {i.attribute}" if i.attribute else "") if x)
-        lines.append(f'  {i.title:{width}}  node "{i.node}"{f"  used {count[k]}x" if count[k] > 1 else ""}{f"  ({facts})" if facts else ""}  {detail}')
+        facts = ", ".join(
+            x for x in (f"opset {i.opset}" if i.opset else "", i.dtype, f"attribute {i.attribute}" if i.attribute else "") if x
+        )
+        lines.append(
+            f'  {i.title:{width}}  node "{i.node}"{f"  used {count[k]}x" if count[k] > 1 else ""}{f"  ({facts})" if facts else ""}  {detail}'
+        )
     return "\n".join(lines)
 
 
@@ -117,9 +123,9 @@ def size_text(nbytes: int) -> str:
     return f"{nbytes} bytes"
 
 
-def count_text(n: int) -> str:
-    """A count for a person: 11.69 M."""
-    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+def count_text(n: int, unit: str = "") -> str:
+    """A count for a person: 11.69 M, 1.82 GMAC."""
+    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if n >= scale:
-            return f"{n / scale:.2f} {unit}"
-    return str(n)
+            return f"{n / scale:.2f} {prefix}{unit}"
+    return f"{n} {unit}".rstrip()

@@ -13,17 +13,31 @@ from .external import ExternalData
 MAX_RANK = 64
 
 _NP = {
-    TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64, TensorProto.FLOAT16: np.float16, TensorProto.BFLOAT16: ml_dtypes.bfloat16,
-    TensorProto.INT8: np.int8, TensorProto.INT16: np.int16, TensorProto.INT32: np.int32, TensorProto.INT64: np.int64,
-    TensorProto.UINT8: np.uint8, TensorProto.UINT16: np.uint16, TensorProto.UINT32: np.uint32, TensorProto.UINT64: np.uint64,
+    TensorProto.FLOAT: np.float32,
+    TensorProto.DOUBLE: np.float64,
+    TensorProto.FLOAT16: np.float16,
+    TensorProto.BFLOAT16: ml_dtypes.bfloat16,
+    TensorProto.INT8: np.int8,
+    TensorProto.INT16: np.int16,
+    TensorProto.INT32: np.int32,
+    TensorProto.INT64: np.int64,
+    TensorProto.UINT8: np.uint8,
+    TensorProto.UINT16: np.uint16,
+    TensorProto.UINT32: np.uint32,
+    TensorProto.UINT64: np.uint64,
     TensorProto.BOOL: np.bool_,
 }
 _DTYPES = {code: as_dtype(np.dtype(t)) for code, t in _NP.items()}
 _CODES = {d: code for code, d in _DTYPES.items()}
 
 # The repeated field that holds a type's elements where raw_data does not.
-_FIELD = {TensorProto.FLOAT: "float_data", TensorProto.DOUBLE: "double_data", TensorProto.INT64: "int64_data",
-          TensorProto.UINT32: "uint64_data", TensorProto.UINT64: "uint64_data"}
+_FIELD = {
+    TensorProto.FLOAT: "float_data",
+    TensorProto.DOUBLE: "double_data",
+    TensorProto.INT64: "int64_data",
+    TensorProto.UINT32: "uint64_data",
+    TensorProto.UINT64: "uint64_data",
+}
 
 
 def dtype_name(code: int) -> str:
@@ -78,7 +92,9 @@ def to_array(t: TensorProto, external: ExternalData, what: str = "") -> np.ndarr
     else:
         return _typed(t, np_type, count, what).reshape(shape)
     if raw.nbytes != count * np_type.itemsize:
-        raise ModelFormatError(f"{what} of {list(shape)} {dtype_name(t.data_type)} needs {count * np_type.itemsize} bytes and has {raw.nbytes}")
+        raise ModelFormatError(
+            f"{what} of {list(shape)} {dtype_name(t.data_type)} needs {count * np_type.itemsize} bytes and has {raw.nbytes}"
+        )
     if t.data_type == TensorProto.BOOL:
         return (raw != 0).reshape(shape)  # any non-zero byte is true; NumPy's bool must be 0 or 1
     little = np_type if np_type.kind == "V" or np_type.itemsize == 1 else np_type.newbyteorder("<")

@@ -24,7 +24,8 @@ def normal(rng: np.random.Generator, **shapes) -> dict[str, np.ndarray]:
 
 
 def mlp(rng):
-    return parsed('''<ir_version: 8, opset_import: ["" : 17]>
+    return parsed(
+        """<ir_version: 8, opset_import: ["" : 17]>
     mlp (float[batch, 23] x) => (float[batch, 5] y, float[batch, 31] h2) {
       a1 = Gemm<transB=1>(x, w1, b1)
       h1 = Relu(a1)
@@ -33,13 +34,16 @@ def mlp(rng):
       h2 = Tanh(s2)
       a3 = Gemm<alpha=0.5, beta=2.0>(h2, w3, b3)
       y = Softmax<axis=-1>(a3)
-    }''', normal(rng, w1=(17, 23), b1=(17,), w2=(17, 31), b2=(31,), w3=(31, 5), b3=(5,)))
+    }""",
+        normal(rng, w1=(17, 23), b1=(17,), w2=(17, 31), b2=(31,), w3=(31, 5), b3=(5,)),
+    )
 
 
 def cnn(rng):
     weights = normal(rng, k1=(6, 3, 3, 5), c1=(6,), k2=(8, 3, 3, 3), k3=(7, 8, 1, 1), scale=(6,), bias=(6,), mean=(6,), w=(7, 4))
     weights["var"] = rng.uniform(0.2, 2, 6).astype(np.float32)
-    return parsed('''<ir_version: 8, opset_import: ["" : 17]>
+    return parsed(
+        """<ir_version: 8, opset_import: ["" : 17]>
     cnn (float[batch, 3, 13, 11] x) => (float[batch, 4] y) {
       a = Conv<pads=[1,2,1,2]>(x, k1, c1)
       n = BatchNormalization<epsilon=0.01>(a, scale, bias, mean, var)
@@ -52,17 +56,44 @@ def cnn(rng):
       g = GlobalAveragePool(e)
       f = Flatten(g)
       y = MatMul(f, w)
-    }''', weights)
+    }""",
+        weights,
+    )
 
 
 def transformer(rng, heads: int = 3, width: int = 24):
     """A block as exporters write it: heads split by Reshape with computed shapes, decomposed attention and GELU, layer norm by parts."""
-    weights = normal(rng, wq=(width, width), wk=(width, width), wv=(width, width), wo=(width, width), w1=(width, 40), w2=(40, width),
-                     bq=(width,), b1=(40,), b2=(width,), g1=(width,), o1=(width,), g2=(width,), o2=(width,))
-    weights |= {"heads": np.array([0, 0, heads, -1]), "root2": np.float32(np.sqrt(2)), "half": np.float32(0.5), "one": np.float32(1),
-                "scale": np.float32(1 / np.sqrt(width // heads)), "eps": np.float32(1e-5), "two": np.float32(2), "width": np.array([width]),
-                "i0": np.array(0), "i1": np.array(1), "ax0": np.array([0])}
-    return parsed('''<ir_version: 8, opset_import: ["" : 17]>
+    weights = normal(
+        rng,
+        wq=(width, width),
+        wk=(width, width),
+        wv=(width, width),
+        wo=(width, width),
+        w1=(width, 40),
+        w2=(40, width),
+        bq=(width,),
+        b1=(40,),
+        b2=(width,),
+        g1=(width,),
+        o1=(width,),
+        g2=(width,),
+        o2=(width,),
+    )
+    weights |= {
+        "heads": np.array([0, 0, heads, -1]),
+        "root2": np.float32(np.sqrt(2)),
+        "half": np.float32(0.5),
+        "one": np.float32(1),
+        "scale": np.float32(1 / np.sqrt(width // heads)),
+        "eps": np.float32(1e-5),
+        "two": np.float32(2),
+        "width": np.array([width]),
+        "i0": np.array(0),
+        "i1": np.array(1),
+        "ax0": np.array([0]),
+    }
+    return parsed(
+        """<ir_version: 8, opset_import: ["" : 17]>
     block (float[batch, time, 24] x, bool[batch, 1, 1, time] mask) => (float[batch, time, 24] y) {
       m1 = ReduceMean<axes=[-1]>(x)
       c1 = Sub(x, m1)
@@ -110,4 +141,6 @@ def transformer(rng, heads: int = 3, width: int = 24):
       f2 = MatMul(ge, w2)
       f2b = Add(f2, b2)
       y = Add(r, f2b)
-    }''', weights)
+    }""",
+        weights,
+    )

@@ -51,8 +51,25 @@ def test_external_data_is_read(folder):
     assert load(put(folder, external_model("./deep/w.bin")))(x).tolist() == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("location", ["../secret.bin", "deep/../../secret.bin", "deep/./w.bin", "/etc/passwd", "", ".", "..", "a\\b", "C:w.bin", "w.bin\0",
-                                      "deep//w.bin", "deep/", "x/" * 40 + "w", "*/_ORT_MEM_ADDR_/*"])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "../secret.bin",
+        "deep/../../secret.bin",
+        "deep/./w.bin",
+        "/etc/passwd",
+        "",
+        ".",
+        "..",
+        "a\\b",
+        "C:w.bin",
+        "w.bin\0",
+        "deep//w.bin",
+        "deep/",
+        "x/" * 40 + "w",
+        "*/_ORT_MEM_ADDR_/*",
+    ],
+)
 def test_names_that_leave_the_folder(folder, location):
     with pytest.raises(ModelFormatError, match="relative path inside the model's folder|can't be opened"):
         load(put(folder, external_model(location)))
@@ -62,7 +79,11 @@ def test_links_are_not_followed(folder):
     os.symlink(folder.parent / "secret.bin", folder / "soft.bin")
     os.symlink(folder.parent, folder / "up")
     os.link(folder.parent / "secret.bin", folder / "hard.bin")
-    for location, words in (("soft.bin", "links are not followed"), ("up/secret.bin", "links are not followed"), ("hard.bin", "2 hard links")):
+    for location, words in (
+        ("soft.bin", "links are not followed"),
+        ("up/secret.bin", "links are not followed"),
+        ("hard.bin", "2 hard links"),
+    ):
         path = put(folder, external_model(location))
         with pytest.raises(ModelFormatError, match=words):
             load(path)
@@ -79,10 +100,19 @@ def test_special_files_do_not_block(folder):
     assert time.monotonic() - started < 2
 
 
-@pytest.mark.parametrize("offset, length, shape, words", [
-    ("8", "16", (4,), "has 20 bytes, the model asks for 16 at 8"), ("0", "12", (4,), "needs 16 bytes, its external data has 12"),
-    ("-4", "16", (4,), "offset is '-4', not a number"), ("0x4", "16", (4,), "not a number"), ("9" * 30, "16", (4,), "not a number"),
-    (None, None, (2**40,), "asks for"), (None, None, (2**62, 4), "more elements than any machine holds"), (None, None, (-4,), "negative size")])
+@pytest.mark.parametrize(
+    "offset, length, shape, words",
+    [
+        ("8", "16", (4,), "has 20 bytes, the model asks for 16 at 8"),
+        ("0", "12", (4,), "needs 16 bytes, its external data has 12"),
+        ("-4", "16", (4,), "offset is '-4', not a number"),
+        ("0x4", "16", (4,), "not a number"),
+        ("9" * 30, "16", (4,), "not a number"),
+        (None, None, (2**40,), "asks for"),
+        (None, None, (2**62, 4), "more elements than any machine holds"),
+        (None, None, (-4,), "negative size"),
+    ],
+)
 def test_sizes_that_do_not_fit(folder, offset, length, shape, words):
     with pytest.raises(ModelFormatError, match=words):
         load(put(folder, external_model("w.bin", offset, length, shape)))
@@ -92,7 +122,9 @@ def test_overlapping_regions_ask_for_no_more_than_the_file(folder):
     (folder / "big.bin").write_bytes(bytes(4096))
     model = external_model("big.bin", "0", "16")
     for i in range(50):
-        t = model.graph.initializer.add(name=f"v{i}", data_type=TensorProto.UINT8, data_location=TensorProto.EXTERNAL, dims=[4000])
+        t = model.graph.initializer.add(
+            name=f"v{i}", data_type=TensorProto.UINT8, data_location=TensorProto.EXTERNAL, dims=[4000]
+        )
         for k, v in (("location", "big.bin"), ("offset", str(i)), ("length", "4000")):
             t.external_data.add(key=k, value=v)
     with pytest.raises(ModelFormatError, match="overlap"):
@@ -104,8 +136,12 @@ def test_every_tensor_goes_through_the_opener(folder):
     t = external_model("../secret.bin").graph.initializer[0]
     node = onnx.helper.make_node("Constant", [], ["c"], value=t)
     graph = onnx.helper.make_graph([node], "g", [], [onnx.helper.make_tensor_value_info("c", 1, [4])])
-    inner = onnx.helper.make_graph([onnx.helper.make_node("If", ["b"], ["y"], then_branch=graph, else_branch=graph)], "m",
-                                   [onnx.helper.make_tensor_value_info("b", TensorProto.BOOL, [])], [onnx.helper.make_tensor_value_info("y", 1, [4])])
+    inner = onnx.helper.make_graph(
+        [onnx.helper.make_node("If", ["b"], ["y"], then_branch=graph, else_branch=graph)],
+        "m",
+        [onnx.helper.make_tensor_value_info("b", TensorProto.BOOL, [])],
+        [onnx.helper.make_tensor_value_info("y", 1, [4])],
+    )
     for g in (graph, inner):
         with pytest.raises(ModelFormatError, match="inside the model's folder"):
             load(put(folder, onnx.helper.make_model(g, opset_imports=[onnx.helper.make_opsetid("", 17)])))
@@ -135,11 +171,22 @@ def test_structure():
     both.opset_import.add(domain="ai.onnx", version=12)
     none = text_model("y = Exp(x)")
     del none.opset_import[:]
-    for model, words in ((twice, "defines 'y' a second time"), (undefined, "reads 'z', which nothing before it defines"), (short, "needs 16 bytes and has 15"),
-                         (few, "needs 4 elements and has 3"), (deep, "70 dimensions"), (both, "two versions of domain"), (none, "imports no operator set")):
+    for model, words in (
+        (twice, "defines 'y' a second time"),
+        (undefined, "reads 'z', which nothing before it defines"),
+        (short, "needs 16 bytes and has 15"),
+        (few, "needs 4 elements and has 3"),
+        (deep, "70 dimensions"),
+        (both, "two versions of domain"),
+        (none, "imports no operator set"),
+    ):
         with pytest.raises(ModelFormatError, match=words):
             load(model)
-    for data, words in ((b"", "empty"), (b"PK\x03\x04 no model", "not an ONNX model"), (text_model("y = Exp(x)").SerializeToString()[:40], "not an ONNX model")):
+    for data, words in (
+        (b"", "empty"),
+        (b"PK\x03\x04 no model", "not an ONNX model"),
+        (text_model("y = Exp(x)").SerializeToString()[:40], "not an ONNX model"),
+    ):
         with pytest.raises(ModelFormatError, match=words):
             load(data)
     with pytest.raises(ModelFormatError, match="no such file"):
@@ -147,17 +194,22 @@ def test_structure():
 
 
 def test_functions_that_call_themselves_end():
-    model = onnx.parser.parse_model('''<ir_version: 8, opset_import: ["" : 17, "f" : 1]> m (float[4] x) => (float[4] y) { y = f.a(x) }
-    <domain: "f", opset_import: ["" : 17, "f" : 1]> a (v) => (w) { w = f.a(v) }''')
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17, "f" : 1]> m (float[4] x) => (float[4] y) { y = f.a(x) }
+    <domain: "f", opset_import: ["" : 17, "f" : 1]> a (v) => (w) { w = f.a(v) }""")
     with pytest.raises(ModelFormatError, match="calls itself"):
         load(model).trace({})
 
 
 def test_functions_that_double_end():
     """Thirty functions that each call the next twice: 2**30 calls after inlining."""
-    functions = "\n".join(f'<domain: "f", opset_import: ["" : 17, "f" : 1]> a{i} (v) => (w) {{ t = f.a{i + 1}(v) w = f.a{i + 1}(t) }}' for i in range(30))
-    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17, "f" : 1]> m (float[4] x) => (float[4] y) {{ y = f.a0(x) }}\n{functions}\n'
-                                    '<domain: "f", opset_import: ["" : 17]> a30 (v) => (w) { w = Exp(v) }')
+    functions = "\n".join(
+        f'<domain: "f", opset_import: ["" : 17, "f" : 1]> a{i} (v) => (w) {{ t = f.a{i + 1}(v) w = f.a{i + 1}(t) }}'
+        for i in range(30)
+    )
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17, "f" : 1]> m (float[4] x) => (float[4] y) {{ y = f.a0(x) }}\n{functions}\n'
+        '<domain: "f", opset_import: ["" : 17]> a30 (v) => (w) { w = Exp(v) }'
+    )
     started = time.monotonic()
     with pytest.raises(ModelFormatError, match="operator calls after"):
         load(model).trace({})
@@ -180,7 +232,7 @@ def test_indices_out_of_range_raise():
 
 
 def outcome(model) -> str:
-    """"fine" where a model (a proto, or bytes) loads and traces, "refused" for a typed error; other exceptions pass through."""
+    """ "fine" where a model (a proto, or bytes) loads and traces, "refused" for a typed error; other exceptions pass through."""
     try:
         load(model).trace(_Free())
         return "fine"
@@ -217,14 +269,34 @@ def mutate(model, rng) -> None:
     if kind == 0 and node.input:
         node.input[rng.integers(len(node.input))] = str(rng.choice(names))
     elif kind == 1:
-        node.op_type = str(rng.choice(["Gemm", "Conv", "Gather", "Slice", "Softmax", "Pad", "Resize", "Split", "Where", "Cast", "Nope", "Attention", "If"]))
+        node.op_type = str(
+            rng.choice(
+                [
+                    "Gemm",
+                    "Conv",
+                    "Gather",
+                    "Slice",
+                    "Softmax",
+                    "Pad",
+                    "Resize",
+                    "Split",
+                    "Where",
+                    "Cast",
+                    "Nope",
+                    "Attention",
+                    "If",
+                ]
+            )
+        )
     elif kind == 2 and node.attribute:
         a = node.attribute[rng.integers(len(node.attribute))]
         a.i, a.type = number, rng.choice([a.type, 1, 2, 7])
         if len(a.ints):
             a.ints[rng.integers(len(a.ints))] = number
     elif kind == 3:
-        node.attribute.append(onnx.helper.make_attribute(str(rng.choice(["axis", "axes", "perm", "kernel_shape", "to", "group"])), [number]))
+        node.attribute.append(
+            onnx.helper.make_attribute(str(rng.choice(["axis", "axes", "perm", "kernel_shape", "to", "group"])), [number])
+        )
     elif kind == 4 and weight.dims:
         weight.dims[rng.integers(len(weight.dims))] = number
     elif kind == 5:

@@ -99,11 +99,14 @@ def test_wrong_inputs(rng):
 
 def test_values_that_shape_the_graph(rng):
     """A Reshape whose target is an input of the model is compiled for each value of it."""
-    proto = models.parsed('''<ir_version: 8, opset_import: ["" : 17]>
+    proto = models.parsed(
+        """<ir_version: 8, opset_import: ["" : 17]>
     m (float[a, b] x, int64[n] shape) => (float[c, d] y) {
       e = Exp(x)
       y = Reshape(e, shape)
-    }''', {})
+    }""",
+        {},
+    )
     model = load(proto)
     x = rng.standard_normal((3, 8)).astype(np.float32)
     for shape in ([4, 6], [-1, 2], [0, 8], [4, 6]):
@@ -113,7 +116,8 @@ def test_values_that_shape_the_graph(rng):
 
 def test_branches(rng):
     """A condition that depends on data: both branches, and a selection."""
-    proto = models.parsed('''<ir_version: 8, opset_import: ["" : 17]>
+    proto = models.parsed(
+        """<ir_version: 8, opset_import: ["" : 17]>
     m (float[n, 5] x) => (float[n, 5] y) {
       s = ReduceSum<keepdims=0>(x)
       zero = Constant<value_float=0.0>()
@@ -122,7 +126,9 @@ def test_branches(rng):
         then_branch = a () => (float[n, 5] ya) { ya = Exp(x) },
         else_branch = b () => (float[n, 5] yb) { two = Constant<value_float=2.0>() t = Mul(x, two) yb = Neg(t) }
       >
-    }''', {})
+    }""",
+        {},
+    )
     model = load(proto)
     for sign in (1, -1):
         x = sign * np.abs(rng.standard_normal((3, 5))).astype(np.float32)
@@ -130,7 +136,7 @@ def test_branches(rng):
 
 
 def test_model_local_function_with_attribute_reference(rng):
-    proto = models.onnx.parser.parse_model('''<ir_version: 8, opset_import: ["" : 17, "mine" : 1]>
+    proto = models.onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17, "mine" : 1]>
     m (float[n, 5] x) => (float[n, 5] y) {
       h = mine.act<slope=0.3>(x)
       y = mine.act(h)
@@ -138,6 +144,6 @@ def test_model_local_function_with_attribute_reference(rng):
     <domain: "mine", opset_import: ["" : 17]>
     act<slope: float = 0.1>(v) => (w) {
       w = LeakyRelu<alpha: float = @slope>(v)
-    }''')
+    }""")
     x = rng.standard_normal((4, 5)).astype(np.float32)
     close(load(proto)(x), reference(proto, {"x": x}))

@@ -12,7 +12,9 @@ from kerogen.runtime.errors import UnsupportedOpError
 
 from .backend import assert_case, data_folder, data_sets
 
-FOLDERS = sorted(p for kind in ("pytorch-converted", "pytorch-operator", "simple") for p in (data_folder() / kind).iterdir() if p.is_dir())
+FOLDERS = sorted(
+    p for kind in ("pytorch-converted", "pytorch-operator", "simple") for p in (data_folder() / kind).iterdir() if p.is_dir()
+)
 # Sequences, strings and gradients: not tensors, or not inference.
 REFUSED = {p.name for p in FOLDERS if p.name.startswith(("test_sequence_model", "test_strnorm", "test_gradient"))}
 
