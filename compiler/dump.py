@@ -72,13 +72,13 @@ class Dump:
         self._say(3, lambda: program_text(program))
 
     def kernel(self, call: Call, code: Any, seconds: float) -> None:
-        """A kernel that was emitted: ``code`` has symbol, text and whether the cache held it."""
+        """A kernel that was emitted; ``code.text`` is empty where the cache held it."""
         self.phases["emit"] = self.phases.get("emit", 0.0) + seconds
-        self.kernels.append({"name": call.kernel.name, "symbol": code.symbol, "origins": list(call.origins), "cached": code.cached,
-                             "template": code.template, "seconds": seconds, "text": kernel_text(call.kernel)})
-        self._say(1, lambda: f"kerogen {self.name}: {call.kernel.name} ({code.template}{', cached' if code.cached else ''}) {1e3 * seconds:.1f} ms")
-        self._say(4, code.text)
-        self._write(f"{call.kernel.name}.ll", code.text)
+        self.kernels.append({"name": call.kernel.name, "symbol": code.symbol, "origins": list(call.origins), "cached": not code.text,
+                             "schedule": str(call.schedule or "loops"), "seconds": seconds, "text": kernel_text(call.kernel)})
+        self._say(1, lambda: f"kerogen {self.name}: {call.kernel.name} {'compiled' if code.text else 'from cache'} {1e3 * seconds:.1f} ms")
+        self._say(4, lambda: code.text)
+        self._write(f"{call.kernel.name}.ll", lambda: code.text)
 
     def report(self) -> dict:
         """Plain data for ``Executable.explain`` and ``stats``."""

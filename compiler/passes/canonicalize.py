@@ -18,8 +18,9 @@ from ..ops import functional as f
 from ..ops.constant import Constant, Full, array_op, full_op
 from ..ops.convert import Cast
 from ..ops.elementwise import Add, Div, Mul, Power, Sub
-from ..ops.movement import Broadcast, Pad, Reshape, Slice, Transpose
+from ..ops.movement import Broadcast, Reshape, Transpose
 from ..ops.reduce import Reduction
+from ..ops.slicing import Pad, Slice
 from ..ops.unary import Neg
 
 FOLD_LIMIT = 1 << 12  # elements of a constant that is worth computing here

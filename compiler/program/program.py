@@ -30,14 +30,13 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One kernel over values: ``values`` in the order of ``kernel.buffers``. ``form`` is what a template recognised, or None."""
+    """One kernel over values: ``values`` in the order of ``kernel.buffers``. ``schedule``: a template's, or None for the general emitter."""
 
     kernel: Kernel
     values: tuple[Value, ...]
     errors: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     flops: int = 0
-    form: object | None = None
     schedule: object | None = None
 
     @property

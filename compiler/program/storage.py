@@ -35,7 +35,7 @@ def _rewritten(calls: list[Call], program: Program, target: Target, fixed: set[V
             continue
         schedule = choose_gemm(form, target)
         if natural(form, schedule):
-            out.append(replace(call, form=form, schedule=schedule))
+            out.append(replace(call, schedule=schedule))
             continue
         names = [b.name for b in call.kernel.buffers]
         source = call.values[names.index(form.b.buffer.name)]
@@ -119,7 +119,7 @@ def _use_packed(call: Call, form: ContractForm, schedule: GemmSchedule, value: V
             buffers.append(b)
             values.append(v)
     kernel = replace(call.kernel, buffers=tuple(buffers), stages=stages)
-    return replace(call, kernel=kernel, values=tuple(values), form=replace(form, contract=contract, b=load, packed=True), schedule=schedule)
+    return replace(call, kernel=kernel, values=tuple(values), schedule=schedule)
 
 
 def _reads(stage, name: str) -> bool:

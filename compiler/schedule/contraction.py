@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from ...runtime.dim import Dim, ceil_div, size
 from ...runtime.dtype import float32, float64
 from ..kernel.access import Access, access
-from ..kernel.expr import Axis, Load
+from ..kernel.expr import Axis, Load, Op
 from ..kernel.ir import Buffer, Contract, Kernel
+from ..kernel.scalar_ops import floordiv
 from ..target import Target
 
 
@@ -77,22 +78,30 @@ def match_contraction(kernel: Kernel) -> ContractForm | None:
         return None
     a, b = c.a, c.b
     access_a, access_b = (access(x.buffer, x.index) for x in (a, b))
-    if not (access_a.affine and access_b.affine):
-        return None
     n = kernel.axes[-1]
     if n in access_a.coefficients:
         a, b, access_a, access_b = b, a, access_b, access_a
-    if n in access_a.coefficients or n not in access_b.coefficients:
+    if n in access_a.coefficients or n not in access_b.coefficients or not access_a.affine:
+        return None
+    packed = not access_b.affine
+    if packed and not _in_panels(access_b, n):
         return None
     for s in kernel.stores:
         step = access(s.buffer, s.index).step(n)
         if step is None or type(step) is Dim or step != 1:
             return None
+    if any(type(x.extent) is not Dim and x.extent == 0 for x in (*kernel.axes, *c.over)):
+        return None  # nothing to compute, or sums of nothing
     rows = tuple(x for x in kernel.axes if x in access_a.coefficients and x not in access_b.coefficients)
     outer = tuple(x for x in kernel.axes[:-1] if x not in rows)
     if kernel.axes != (*outer, *rows, n):  # rows between batch axes would change the order of stores, not their values
         outer = tuple(x for x in kernel.axes if x in outer)
-    return ContractForm(c, a, b, access_a, access_b, outer, rows, n, c.over)
+    return ContractForm(c, a, b, access_a, access_b, outer, rows, n, c.over, packed)
+
+
+def _in_panels(b: Access, n: Axis) -> bool:
+    """Whether b's address is affine but for the panel's number, n // columns."""
+    return len(b.rest) == 1 and all(isinstance(e, Op) and e.fn is floordiv and e.children[0] is n for e in b.rest)
 
 
 def choose_gemm(form: ContractForm, target: Target) -> GemmSchedule:

@@ -11,18 +11,21 @@ small, else row by row from the tile, which bounds the size of the code.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ....runtime.dim import Dim, ceil_div, size
+from ....runtime.errors import InternalError
 from ...kernel.access import Access
 from ...kernel.expr import Op, post_order
-from ...kernel.ir import Kernel, stage_exprs
-from ...schedule.contraction import ContractForm, GemmSchedule, panels
+from ...kernel.ir import Kernel
+from ...schedule.contraction import ContractForm, GemmSchedule, match_contraction, panels
 from ...target import Target
-from .builder import Builder, Value, const, iota, vector
+from .builder import Builder, Module, Value, const, iota, vector
+from .emitter import Local, LLVMEmitter
+from .loops import Emitted
 from .scalars import register_type
-from .values import Values
 
 REGISTER_EPILOGUE = 160  # operations up to which the epilogue is written out over the accumulators; beyond, it is a loop over rows
 
@@ -193,45 +196,51 @@ def unit_extents(form: ContractForm, schedule: GemmSchedule) -> list[int]:
     return [*[x.extent for x in form.outer], *([count, blocks] if schedule.panels_outer else [blocks, count])]
 
 
-def gemm_units(form: ContractForm, schedule: GemmSchedule) -> int:
-    return size(unit_extents(form, schedule))
+def emit_gemm(kernel: Kernel, schedule: GemmSchedule, target: Target, module: Module, symbol: str, error_param: int | None = None) -> Emitted:
+    """The function ``symbol`` for a lifted kernel that ``match_contraction`` recognises."""
+    form = match_contraction(kernel)
+    if form is None:
+        raise InternalError(f"{kernel.name} has a GEMM schedule but not its form")
+    emitter = _Gemm(kernel, form, schedule, LLVMEmitter(module, symbol, kernel.buffers, target))
+    emitter.em.error_param = error_param
+    emitter.run()
+    return Emitted(size(unit_extents(form, schedule)), 0)
 
 
-class GemmEmitter:
-    """Emits the (lifted) kernel of ``form`` into a function."""
-
-    def __init__(self, b: Builder, kernel: Kernel, form: ContractForm, schedule: GemmSchedule, target: Target):
-        self.b, self.kernel, self.form, self.schedule = b, kernel, form, schedule
-        self.values = Values(b, kernel, target)
+class _Gemm:
+    def __init__(self, kernel: Kernel, form: ContractForm, schedule: GemmSchedule, em: LLVMEmitter):
+        self.kernel, self.form, self.schedule, self.em, self.b = kernel, form, schedule, em, em.b
         self.type = register_type(form.contract.acc)
-        self.tile = Tile(b, form, schedule, self.type, self.values.size)
+        self.tile = Tile(em.b, form, schedule, self.type, em.size)
 
-    def emit(self) -> None:
-        b, v, form, schedule = self.b, self.values, self.form, self.schedule
-        _, _, begin, end, _ = b.arguments
-        with b.loop(begin, end, hint="unit") as unit:
+    def run(self) -> None:
+        b, em, form, schedule = self.b, self.em, self.form, self.schedule
+        with em.loop(None, em.begin, em.end, hint="unit") as unit:
             place = self._decode(unit.index)
-            outer = dict(zip(form.outer, place))
             panel, block = place[-2:] if schedule.panels_outer else place[:-3:-1]
-            with v.loop_scope(b.cursor, outer):
-                count = v.size(form.row_count)
+            with contextlib.ExitStack() as stack:
+                for axis, value in zip(form.outer, place):
+                    stack.enter_context(em.bound(axis, value))
+                count = em.size(form.row_count)
                 first = b.mul(block, const("i64", schedule.rows * schedule.block))
                 stop = b.add(first, const("i64", schedule.rows * schedule.block))
                 last = b.select(b.icmp("slt", stop, count), stop, count)
-                base = b.gep(v.buffers[form.a.buffer.name], self._base(form.a_access), self.type)
+                base = b.gep(em.base(form.a.buffer.name), self._base(form.a_access), self.type)
                 column = b.mul(panel, const("i64", schedule.columns))
-                columns = self._columns(outer, panel, column)
+                columns = self._columns(panel, column)
                 masks = self._masks(column)
-                with b.loop(first, last, step=schedule.rows, hint="row", nonempty=True) as rows:
+                with em.loop(None, first, last, step=schedule.rows, hint="row", nonempty=True) as rows:
                     self._tile(rows.index, count, base, columns, column, masks)
         b.ret()
+        b.finish()
 
     def _decode(self, unit: Value) -> list[Value]:
+        """The unit's place in each extent of the grid, slowest first."""
         b = self.b
         extents = unit_extents(self.form, self.schedule)
         out: list[Value] = []
         for i in range(len(extents) - 1, 0, -1):
-            n = self.values.size(extents[i])
+            n = self.em.size(extents[i])
             if n.number == 1:
                 out.append(const("i64", 0))
                 continue
@@ -242,36 +251,33 @@ class GemmEmitter:
 
     def _base(self, a: Access) -> Value:
         """The part of an address that is the same for a whole unit: its constant and the batch axes."""
-        v = self.values
-        out = v.size(a.constant)
+        em = self.em
+        out = em.size(a.constant)
         for x in self.form.outer:
             if x in a.coefficients:
-                out = self.b.add(out, self.b.mul(v.axis_at[x][1], v.size(a.coefficients[x])))
+                out = self.b.add(out, self.b.mul(em.axes[x].value, em.size(a.coefficients[x])))
         return out
 
-    def _columns(self, outer, panel: Value, column: Value) -> Value:
+    def _columns(self, panel: Value, column: Value) -> Value:
         """Pointer to b's panel at k = 0."""
-        b, v, form = self.b, self.values, self.form
+        b, em, form = self.b, self.em, self.form
         at = self._base(form.b_access)
-        if form.packed:
-            at = b.add(at, b.mul(panel, v.size(form.depth * self.schedule.columns)))
-        else:
-            at = b.add(at, column)
-        return b.gep(v.buffers[form.b.buffer.name], at, self.type)
+        at = b.add(at, b.mul(panel, em.size(form.depth * self.schedule.columns)) if form.packed else column)
+        return b.gep(em.base(form.b.buffer.name), at, self.type)
 
     def _masks(self, column: Value) -> list[Value | None]:
         """Per column vector, the lanes inside N; None where all are."""
-        b, n, lanes_ = self.b, self.form.n.extent, self.schedule.lanes
+        b, n, width = self.b, self.form.n.extent, self.schedule.lanes
         if type(n) is not Dim and n % self.schedule.columns == 0:
             return [None] * self.schedule.vectors
-        left = b.sub(self.values.size(n), column)
+        left = b.sub(self.em.size(n), column)
         out: list[Value | None] = []
         for i in range(self.schedule.vectors):
-            if left.number is not None and left.number >= (i + 1) * lanes_:
+            if left.number is not None and left.number >= (i + 1) * width:
                 out.append(None)
                 continue
-            here = b.convert("trunc", b.sub(left, const("i64", i * lanes_)), "i32")
-            out.append(b.icmp("slt", iota(vector("i32", lanes_)), b.splat(here, lanes_)))
+            here = b.convert("trunc", b.sub(left, const("i64", i * width)), "i32")
+            out.append(b.icmp("slt", iota(vector("i32", width)), b.splat(here, width)))
         return out
 
     def _tile(self, row: Value, count: Value, base: Value, columns: Value, column: Value, masks: list[Value | None]) -> None:
@@ -282,19 +288,15 @@ class GemmEmitter:
         if sums is not None and self._is_small():
             for i, c in enumerate(coordinates):
                 values = sums[i * schedule.vectors: (i + 1) * schedule.vectors]
-                inside = b.icmp("slt", b.add(row, const("i64", i)), count)
-                if i == 0:
+                with b.when(b.icmp("slt", b.add(row, const("i64", i)), count), "row") if i else contextlib.nullcontext():
                     self._store_row(c, values, column, masks)
-                else:
-                    with b.when(inside, "row"):
-                        self._store_row(c, values, column, masks)
             return
         if sums is not None:
             for n, s in enumerate(sums):
                 b.store(s, self.tile.slot(*divmod(n, schedule.vectors)), 64)
         left = b.sub(count, row)
         height = b.select(b.icmp("slt", left, const("i64", schedule.rows)), left, const("i64", schedule.rows))
-        with b.loop(const("i64", 0), height, state=coordinates[0], hint="out", nonempty=True) as loop:
+        with self.em.loop(None, const("i64", 0), height, state=coordinates[0], hint="out", nonempty=True) as loop:
             c = loop.state
             values = [b.load(self.tile.slot(loop.index, v), self.tile.vector, 64) for v in range(schedule.vectors)]
             self._store_row(c, values, column, masks)
@@ -302,16 +304,15 @@ class GemmEmitter:
 
     def _coordinates(self, row: Value, count: Value) -> list[list[Value]]:
         """The row axes' values for each row of the tile; rows beyond the last repeat it."""
-        b, v, axes = self.b, self.values, self.form.rows
+        b, em, axes = self.b, self.em, self.form.rows
         first: list[Value] = []
         rest = row
         for x in reversed(axes[1:]):
-            n = v.size(x.extent)
+            n = em.size(x.extent)
             q = b.binary("udiv", rest, n)
             first.append(b.sub(rest, b.mul(q, n)))
             rest = q
-        first.append(rest)
-        out = [first[::-1] if axes else []]
+        out = [[rest, *reversed(first)] if axes else []]
         for i in range(1, self.schedule.rows):
             more = b.convert("zext", b.icmp("slt", b.add(row, const("i64", i)), count), "i64")
             out.append(self._next(out[-1], more))
@@ -319,37 +320,39 @@ class GemmEmitter:
 
     def _next(self, c: list[Value], step: Value) -> list[Value]:
         """Coordinates ``step`` (0 or 1) rows on: the fastest axis counts up and carries into the next."""
-        b, v, axes = self.b, self.values, self.form.rows
+        b, em, axes = self.b, self.em, self.form.rows
         out: list[Value] = []
         for x, value in zip(reversed(axes), reversed(c)):
             value = b.add(value, step)
             if x is not axes[0]:
-                full = b.icmp("sge", value, v.size(x.extent))
+                full = b.icmp("sge", value, em.size(x.extent))
                 step = b.convert("zext", full, "i64")
                 value = b.select(full, const("i64", 0), value)
             out.append(value)
         return out[::-1]
 
     def _row_offset(self, c: list[Value]) -> Value:
-        b, v = self.b, self.values
+        b, em = self.b, self.em
         out = const("i64", 0)
         for x, value in zip(self.form.rows, c):
-            out = b.add(out, b.mul(value, v.size(self.form.a_access.coefficients[x])))
+            out = b.add(out, b.mul(value, em.size(self.form.a_access.coefficients[x])))
         return out
 
     def _is_small(self) -> bool:
         """Whether the epilogue is cheap enough to be written out for every accumulator."""
-        cost = sum(e.fn.cost for s in self.kernel.stores for e in post_order(stage_exprs(s)) if isinstance(e, Op) and not e.dtype.is_int)
+        cost = sum(e.fn.cost for s in self.kernel.stores for e in post_order([s.expr]) if isinstance(e, Op) and e.dtype.is_float)
         return cost * self.schedule.rows * self.schedule.vectors <= REGISTER_EPILOGUE
 
     def _store_row(self, c: list[Value], sums: list[Value], column: Value, masks: list[Value | None]) -> None:
         """The epilogue of one row: every Store, at each column vector."""
-        b, v, form = self.b, self.values, self.form
+        b, em, form = self.b, self.em, self.form
         name = form.contract.name
-        with v.loop_scope(b.cursor, dict(zip(form.rows, c))):
-            for i, (value, mask) in enumerate(zip(sums, masks)):
-                at = b.add(column, const("i64", i * self.schedule.lanes))
-                with v.vectorized(form.n, self.schedule.lanes), v.loop_scope(b.cursor, {form.n: at}, mask):
-                    v.define(name, [value])
-                    for s in self.kernel.stores:
-                        v.store(s)
+        for i, (value, mask) in enumerate(zip(sums, masks)):
+            at = b.add(column, const("i64", i * self.schedule.lanes))
+            with em.inline(form.n, at, self.schedule.lanes, mask), contextlib.ExitStack() as stack:
+                for axis, x in zip(form.rows, c):
+                    stack.enter_context(em.bound(axis, x))
+                em.locals[name] = Local(em.level, [value], vector_axis=form.n)
+                for s in self.kernel.stores:
+                    em.store(s, em.walk(s.expr), None)
+                del em.locals[name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,16 +17,16 @@ from ....runtime.dim import Dim, Poly, dim_max, dim_min, unguarded
 from ...kernel.expr import Check, post_order
 from ...kernel.ir import Kernel, stage_exprs
 from ...kernel.text import kernel_text
+from ...schedule.contraction import GemmSchedule
 from ...target import Target
+from ...version import source_digest
 from .builder import Module
+from .gemm import emit_gemm
 from .lift import lift
 from .loops import Emitted, emit_loops
 
-VERSION = 1  # of all emitters: part of every key
-
-# Schedules that a template emits: type name -> (module beside this one, function(kernel, form, schedule, target, module, symbol, error_param) -> Emitted).
-# ``kernel`` is the lifted kernel, ``form`` what schedule.contraction found in the unlifted one.
-TEMPLATES: dict[str, tuple[str, str]] = {}
+# Schedules that a template emits: type -> function(lifted kernel, schedule, target, module, symbol, error_param) -> Emitted.
+TEMPLATES: dict[type, Callable[..., Emitted]] = {GemmSchedule: emit_gemm}
 
 
 @dataclass(frozen=True)
@@ -54,32 +54,32 @@ class _Entry:
 _memory: dict[str, _Entry] = {}
 
 
-def compile_kernel(kernel: Kernel, schedule: object | None, target: Target, form: object | None = None, error: int = 0) -> Code:
+def compile_kernel(kernel: Kernel, schedule: object | None, target: Target, error: int = 0) -> Code:
     """Machine code for ``kernel``; ``schedule`` None is the general emitter's own choice. ``error`` is added to the codes of the kernel's error sites."""
     with unguarded():
         lifted, params = lift(kernel)
         checks = any(isinstance(e, Check) for st in kernel.stages for e in post_order(stage_exprs(st)))
         error_param = len(params) if checks else None
-        key = kernel_key(lifted, schedule, target, form)
+        key = kernel_key(lifted, schedule, target)
         symbol = f"k{key[:24]}"
         entry = _memory.get(key)
         if entry is None:
-            entry = _memory[key] = _cached(key) or _make(key, lifted, symbol, schedule, target, form, error_param)
+            entry = _memory[key] = _cached(key) or _make(key, lifted, symbol, schedule, target, error_param)
         return Code(key, symbol, entry.object, (*params, error) if checks else params, _resolve(entry.units, params), _resolve(entry.scratch, params),
                     entry.text)
 
 
 def emit_call(call: Any, target: Target, error: int = 0) -> Code:
     """``compile_kernel`` for a ``program.Call``."""
-    return compile_kernel(call.kernel, call.schedule, target, call.form, error)
+    return compile_kernel(call.kernel, call.schedule, target, error)
 
 
-def kernel_key(lifted: Kernel, schedule: object | None, target: Target, form: object | None = None) -> str:
+def kernel_key(lifted: Kernel, schedule: object | None, target: Target) -> str:
     """The cache key of a lifted kernel's object code."""
     with unguarded():
         text = kernel_text(replace(lifted, name="k"))
         machine = machine_of(target)
-        parts = (text, repr(schedule), str(getattr(form, "packed", None)), machine.text, machine.flags, cpu.llvm_version(), str(VERSION))
+        parts = (text, repr(schedule), machine.text, machine.flags, cpu.llvm_version(), source_digest())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -88,23 +88,21 @@ def machine_of(target: Target) -> cpu.Machine:
     return cpu.named_machine(target.name)
 
 
-def emit_text(lifted: Kernel, symbol: str, schedule: object | None, target: Target, form: object | None = None,
+def emit_text(lifted: Kernel, symbol: str, schedule: object | None, target: Target,
               error_param: int | None = None) -> tuple[str, Emitted]:
     """(LLVM text, what the emitter settled on) of a lifted kernel."""
     with unguarded():
         module = Module()
-        template = TEMPLATES.get(type(schedule).__name__) if form is not None else None
+        template = TEMPLATES.get(type(schedule))
         if template is not None:
-            from importlib import import_module
-            emit = getattr(import_module(f".{template[0]}", __package__), template[1])
-            emitted = emit(lifted, form, schedule, target, module, symbol, error_param)
+            emitted = template(lifted, schedule, target, module, symbol, error_param)
         else:
             emitted = emit_loops(lifted, target, module, symbol, error_param)
         return module.text(), emitted
 
 
-def _make(key: str, lifted: Kernel, symbol: str, schedule: object | None, target: Target, form: object | None, error_param: int | None) -> _Entry:
-    text, emitted = emit_text(lifted, symbol, schedule, target, form, error_param)
+def _make(key: str, lifted: Kernel, symbol: str, schedule: object | None, target: Target, error_param: int | None) -> _Entry:
+    text, emitted = emit_text(lifted, symbol, schedule, target, error_param)
     machine = machine_of(target)
     image = cpu.assemble(text, machine.cpu, machine.flags, 0, machine.triple)
     head = json.dumps([_plain(emitted.units), _plain(emitted.scratch)]).encode()
