@@ -44,8 +44,13 @@ def samples(name: str) -> list[Sample]:
 
 
 CASES = [pytest.param(name, i, id=f"{name}-{i}") for name in OPS for i in range(len(samples(name)))]
-SMOOTH = [pytest.param(name, i, id=f"{name}-{i}") for name, cls in OPS.items() if cls.differentiable for i, s in enumerate(samples(name))
-          if s.smooth and any(as_dtype(a.dtype).is_float for a in s.arrays)]
+SMOOTH = [
+    pytest.param(name, i, id=f"{name}-{i}")
+    for name, cls in OPS.items()
+    if cls.differentiable
+    for i, s in enumerate(samples(name))
+    if s.smooth and any(as_dtype(a.dtype).is_float for a in s.arrays)
+]
 
 
 def type_of(a: np.ndarray) -> TensorType:
@@ -81,10 +86,13 @@ def interpret(graph: Graph, arrays: list[np.ndarray]) -> list[np.ndarray]:
         if isinstance(n.op, Constant) and n.op.array.size != 1:  # a buffer, not an expression
             values[n] = n.op.array
         elif not isinstance(n.op, Input):
-            lowered = lower_group(Group([n], members={n: "same"}, mode="scatter" if n.op.kind == "scatter" else "map"),
-                                  lambda m, n=n: m is not n)
+            lowered = lower_group(
+                Group([n], members={n: "same"}, mode="scatter" if n.op.kind == "scatter" else "map"), lambda m, n=n: m is not n
+            )
             out = np.full(tuple(map(int, n.shape)), 77).astype(n.dtype.np)
-            buffers = {b.name: (out if m is n else values[m]).reshape(b.shape) for b, m in zip(lowered.kernel.buffers, lowered.nodes)}
+            buffers = {
+                b.name: (out if m is n else values[m]).reshape(b.shape) for b, m in zip(lowered.kernel.buffers, lowered.nodes)
+            }
             run_kernel(lowered.kernel, buffers)
             values[n] = out
     return [values[o] for o in graph.outputs]
@@ -97,7 +105,9 @@ def test_every_op_has_samples_that_cover_the_sizes(name: str) -> None:
     assert len(given) >= 4 and not missing, f"{name} has {len(given)} samples (at least 4), none tagged {sorted(missing)}"
     for s in given:
         sizes = [n for a in s.arrays for n in a.shape]
-        assert "size0" not in s.tags or not s.arrays or 0 in sizes or 0 in s.op.infer(*map(type_of, s.arrays)).shape, f"{s.op} is tagged size0"
+        assert "size0" not in s.tags or not s.arrays or 0 in sizes or 0 in s.op.infer(*map(type_of, s.arrays)).shape, (
+            f"{s.op} is tagged size0"
+        )
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -170,17 +180,23 @@ def in_float64(sample: Sample) -> tuple[Op, list[np.ndarray]]:
 
 def slope(fn, xs: list[np.ndarray], direction: list[np.ndarray], h: float = 1e-4) -> float:
     """The directional derivative of a scalar function by central differences of fourth order."""
+
     def at(t: float) -> float:
         return fn([x + t * d if as_dtype(x.dtype).is_float else x for x, d in zip(xs, direction)])
+
     return (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
 
 
-def check_slopes(fn, derivative: list[np.ndarray], xs: list[np.ndarray], floats: list[int], rng: np.random.Generator, relative: float) -> None:
+def check_slopes(
+    fn, derivative: list[np.ndarray], xs: list[np.ndarray], floats: list[int], rng: np.random.Generator, relative: float
+) -> None:
     for _ in range(3):
         direction = [rng.standard_normal(x.shape) for x in xs]
         expected = slope(fn, xs, direction)
         actual = sum(float(np.sum(g * direction[k])) for g, k in zip(derivative, floats))
-        assert abs(actual - expected) <= relative * max(abs(expected), 1e-2), f"derivative {actual!r}, finite differences {expected!r}"
+        assert abs(actual - expected) <= relative * max(abs(expected), 1e-2), (
+            f"derivative {actual!r}, finite differences {expected!r}"
+        )
 
 
 @pytest.mark.parametrize(("name", "i"), SMOOTH)

@@ -88,9 +88,12 @@ def _free_dims(graph: Graph) -> dict[str, int]:
     return values
 
 
-_TOKEN = re.compile(r"""\s*(?:
+_TOKEN = re.compile(
+    r"""\s*(?:
     (?P<float>-?(?:\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+|inf\b|nan\b)) | (?P<int>\d+) | (?P<string>'[^'\\]*'|"(?:[^"\\]|\\.)*") | (?P<value>%\w+) |
-    (?P<digest>\#[0-9a-f]+) | (?P<name>[A-Za-z_]\w*) | (?P<sign>->|//|[-+*%(){}\[\],=:@]))""", re.VERBOSE)
+    (?P<digest>\#[0-9a-f]+) | (?P<name>[A-Za-z_]\w*) | (?P<sign>->|//|[-+*%(){}\[\],=:@]))""",
+    re.VERBOSE,
+)
 
 
 class _Tokens:
@@ -105,7 +108,7 @@ class _Tokens:
         while at < end:
             m = _TOKEN.match(line, at)
             if m is None:
-                raise self.error(f"can't read {line[at:at + 20]!r}")
+                raise self.error(f"can't read {line[at : at + 20]!r}")
             yield m.lastgroup or "", m.group(m.lastgroup or 0)
             at = m.end()
 

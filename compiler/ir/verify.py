@@ -13,6 +13,7 @@ def verify(graph: Graph, after: str = "") -> None:
     Inputs are distinct leaves, and all leaves in use are among them; types are what ``infer`` says and have sizes >= 0; an alias pairs an output with
     a donated input (role "state") of the same type, each at most once; output names, where given, are distinct, one for each output.
     """
+
     def fail(message: str) -> None:
         raise InternalError(f"graph {graph.name!r}{f' after {after}' if after else ''}: {message}")
 
@@ -36,7 +37,9 @@ def verify(graph: Graph, after: str = "") -> None:
                 fail(f"{n!r} should have type {expected}")
         if any(d < 0 for d in n.shape):
             fail(f"{n!r} has a negative size")
-    if graph.output_names and (len(graph.output_names) != len(graph.outputs) or len(set(graph.output_names)) != len(graph.output_names)):
+    if graph.output_names and (
+        len(graph.output_names) != len(graph.outputs) or len(set(graph.output_names)) != len(graph.output_names)
+    ):
         fail(f"output names {graph.output_names} are not one for each of the {len(graph.outputs)} outputs")
     for word, seen in (("output", [o for o, _ in graph.aliases]), ("input", [i for _, i in graph.aliases])):
         if len(set(seen)) != len(seen):

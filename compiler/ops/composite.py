@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import pi, sqrt
 
 import numpy as np
 
@@ -29,129 +28,6 @@ def _needs_float(op: Composite, x: TensorType) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Activation(Composite):
-    """A function of each element."""
-
-    kind = ""
-
-    def infer(self, *types: TensorType) -> TensorType:
-        _needs_float(self, types[0])
-        return types[0]
-
-    def flops(self, node: Node) -> int:
-        return node.type.size
-
-    @classmethod
-    def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        out = []
-        for shape, tag in [((3, 5), "odd"), ((0, 3), "size0"), ((), "size1"), ((2, 1, 7), "broadcast"), ((9,), "odd")]:
-            x = np.asarray(rng.uniform(-4, 4, shape)).astype(np.float32)
-            out.append(Sample(cls(), (np.asarray(np.where(np.abs(x) < 0.1, x + np.float32(0.3), x), np.float32),), tags=(tag,)))
-        extremes = np.array([-1e30, -100, -40, -0.0, 0.0, 40, 100, 1e30], np.float32)
-        return [*out, Sample(cls(), (extremes,), smooth=False), Sample(cls(), (rng.standard_normal((3, 5)).astype(as_dtype("bfloat16").np),), tags=("odd",))]
-
-    @classmethod
-    def bad_samples(cls) -> list[BadSample]:
-        return [BadSample(cls(), (TensorType((3,), int32),), DTypeError, r"needs a floating type, got int32\[3\]")]
-
-
-@dataclass(frozen=True, eq=False)
-class Relu(_Activation):
-    """max(x, 0); the gradient at 0 is 0."""
-
-    kind = "composite"
-
-    def eval(self, *arrays: np.ndarray) -> np.ndarray:
-        return np.asarray(np.maximum(arrays[0], arrays[0].dtype.type(0)))
-
-    def decompose(self, *inputs: Node) -> Node:
-        return f.maximum(inputs[0], 0)
-
-    def vjp(self, node: Node, ct: Node) -> Cotangents:
-        return (f.where(f.gt(node.inputs[0], 0), ct, 0),)
-
-
-@dataclass(frozen=True, eq=False)
-class Silu(_Activation):
-    """x * sigmoid(x)."""
-
-    kind = "composite"
-
-    def eval(self, *arrays: np.ndarray) -> np.ndarray:
-        x = _wide(arrays[0])
-        with np.errstate(all="ignore"):
-            return np.asarray(x / (1 + np.exp(-x))).astype(arrays[0].dtype)
-
-    def decompose(self, *inputs: Node) -> Node:
-        return f.mul(inputs[0], f.sigmoid(inputs[0]))
-
-    def vjp(self, node: Node, ct: Node) -> Cotangents:
-        x = node.inputs[0]
-        g = f.sigmoid(x)
-        return (f.mul(ct, f.mul(g, f.add(f.mul(x, f.sub(1, g)), 1))),)
-
-
-@dataclass(frozen=True, eq=False)
-class Softplus(_Activation):
-    """log(1 + exp(x)), without overflow."""
-
-    kind = "composite"
-
-    def eval(self, *arrays: np.ndarray) -> np.ndarray:
-        return np.asarray(np.logaddexp(_wide(arrays[0]), 0)).astype(arrays[0].dtype)
-
-    def decompose(self, *inputs: Node) -> Node:
-        x = inputs[0]
-        return f.add(f.maximum(x, 0), f.log1p(f.exp(f.neg(f.abs_(x)))))
-
-    def vjp(self, node: Node, ct: Node) -> Cotangents:
-        return (f.mul(ct, f.sigmoid(node.inputs[0])),)
-
-
-@dataclass(frozen=True, eq=False)
-class Gelu(_Activation):
-    """x times the normal distribution function of x; ``approximate`` takes the tanh formula (Hendrycks and Gimpel, 2016)."""
-
-    approximate: bool = False
-
-    kind = "composite"
-
-    def eval(self, *arrays: np.ndarray) -> np.ndarray:
-        from math import erfc
-        x = _wide(arrays[0])
-        with np.errstate(all="ignore"):
-            if self.approximate:
-                out = 0.5 * x * (1 + np.tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))
-            else:
-                out = x * 0.5 * np.vectorize(erfc, otypes=[np.float64])(-x / sqrt(2))
-        return np.asarray(out).astype(arrays[0].dtype)
-
-    def decompose(self, *inputs: Node) -> Node:
-        x = inputs[0]
-        return f.mul(x, self._share(x))
-
-    def _share(self, x: Node) -> Node:
-        if self.approximate:
-            inner = f.mul(f.add(x, f.mul(f.mul(x, f.mul(x, x)), 0.044715)), sqrt(2 / pi))
-            return f.mul(f.add(f.tanh(inner), 1), 0.5)
-        return f.mul(f.add(f.erf(f.mul(x, 1 / sqrt(2))), 1), 0.5)
-
-    def vjp(self, node: Node, ct: Node) -> Cotangents:
-        x = node.inputs[0]
-        share = self._share(x)
-        if self.approximate:
-            slope = f.mul(f.add(f.mul(f.mul(x, x), 3 * 0.044715), 1), 2 * sqrt(2 / pi))
-            derivative = f.add(share, f.mul(f.mul(x, slope), f.mul(share, f.sub(1, share))))
-        else:
-            derivative = f.add(share, f.mul(f.mul(x, f.exp(f.mul(f.mul(x, x), -0.5))), 1 / sqrt(2 * pi)))
-        return (f.mul(ct, derivative),)
-
-    @classmethod
-    def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [*super().samples(rng), *[Sample(cls(True), x.arrays, x.smooth, x.tags) for x in super().samples(rng)]]
-
-
-@dataclass(frozen=True, eq=False)
 class _AlongAxes(Composite):
     """``axes`` are sorted, unique and not negative."""
 
@@ -171,15 +47,31 @@ class _AlongAxes(Composite):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        out = [Sample(cls(axes), (np.asarray(rng.uniform(-5, 5, shape)).astype(np.float32),), tags=(tag,)) for shape, axes, tag in [
-            ((3, 5), (1,), "odd"), ((7, 3), (0,), "odd"), ((0, 3), (1,), "size0"), ((4, 1), (1,), "size1"), ((2, 1, 5), (0, 2), "broadcast"), ((2, 3, 33), (2,), "odd")]]
+        out = [
+            Sample(cls(axes), (np.asarray(rng.uniform(-5, 5, shape)).astype(np.float32),), tags=(tag,))
+            for shape, axes, tag in [
+                ((3, 5), (1,), "odd"),
+                ((7, 3), (0,), "odd"),
+                ((0, 3), (1,), "size0"),
+                ((4, 1), (1,), "size1"),
+                ((2, 1, 5), (0, 2), "broadcast"),
+                ((2, 3, 33), (2,), "odd"),
+            ]
+        ]
         large = np.array([[1e4, 1e4 - 1, -1e4], [-1e30, 0, 3], [88.7, 89, -100]], np.float32)
-        return [*out, Sample(cls((1,)), (large,), smooth=False), Sample(cls((0,)), (rng.standard_normal((5, 3)).astype(as_dtype("bfloat16").np),), smooth=False)]
+        return [
+            *out,
+            Sample(cls((1,)), (large,), smooth=False),
+            Sample(cls((0,)), (rng.standard_normal((5, 3)).astype(as_dtype("bfloat16").np),), smooth=False),
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         x = TensorType((2, 3), float32)
-        return [BadSample(cls((2,)), (x,), ShapeError, r"\(2,\) are not sorted, distinct axes"), BadSample(cls((0,)), (x.with_dtype(int32),), DTypeError, "needs a floating type")]
+        return [
+            BadSample(cls((2,)), (x,), ShapeError, r"\(2,\) are not sorted, distinct axes"),
+            BadSample(cls((0,)), (x.with_dtype(int32),), DTypeError, "needs a floating type"),
+        ]
 
 
 def _shifted(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -237,9 +129,18 @@ class LogSumExp(_AlongAxes):
         return x.with_shape(tuple([n for i, n in enumerate(x.shape) if i not in self.axes]))
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
-        return np.asarray(np.logaddexp.reduce(np.moveaxis(_wide(arrays[0]), self.axes, range(len(self.axes))).reshape(
-            (-1 if arrays[0].size else int(np.prod([arrays[0].shape[a] for a in self.axes])),
-             *[n for i, n in enumerate(arrays[0].shape) if i not in self.axes])), 0, initial=-np.inf)).astype(arrays[0].dtype)
+        return np.asarray(
+            np.logaddexp.reduce(
+                np.moveaxis(_wide(arrays[0]), self.axes, range(len(self.axes))).reshape(
+                    (
+                        -1 if arrays[0].size else int(np.prod([arrays[0].shape[a] for a in self.axes])),
+                        *[n for i, n in enumerate(arrays[0].shape) if i not in self.axes],
+                    )
+                ),
+                0,
+                initial=-np.inf,
+            )
+        ).astype(arrays[0].dtype)
 
     def decompose(self, *inputs: Node) -> Node:
         x = inputs[0]
@@ -256,7 +157,11 @@ class LogSumExp(_AlongAxes):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
         nothing = np.array([[-np.inf, -np.inf], [-np.inf, 2.0], [np.inf, 1.0]], np.float32)
-        return [*super().samples(rng), Sample(cls((1,)), (nothing,), smooth=False), Sample(cls((0,)), (np.zeros((0, 3), np.float32),), smooth=False, tags=("size0",))]
+        return [
+            *super().samples(rng),
+            Sample(cls((1,)), (nothing,), smooth=False),
+            Sample(cls((0,)), (np.zeros((0, 3), np.float32),), smooth=False, tags=("size0",)),
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +177,9 @@ class LayerNorm(_AlongAxes):
         super().infer(x)
         inner = x.with_shape(tuple([x.shape[a] for a in self.axes]))
         if not gamma.same(inner) or not beta.same(inner):
-            raise ShapeError(f"LayerNorm over axes {self.axes} of {x} needs gamma and beta of type {inner}, got {gamma} and {beta}")
+            raise ShapeError(
+                f"LayerNorm over axes {self.axes} of {x} needs gamma and beta of type {inner}, got {gamma} and {beta}"
+            )
         return x
 
     def _spread(self, x: Node, shape: tuple[int, ...]) -> Node:
@@ -305,7 +212,11 @@ class LayerNorm(_AlongAxes):
         g = f.mul(wide, self._spread(f.cast(gamma, normal.dtype), x.shape))
         inner = f.sub(f.sub(g, f.mean(g, self.axes, True)), f.mul(normal, f.mean(f.mul(g, normal), self.axes, True)))
         rows = tuple([i for i in range(x.rank) if i not in self.axes])
-        return (f.cast(f.mul(inner, scale), x.dtype), f.cast(f.sum_(f.mul(wide, normal), rows), x.dtype), f.cast(f.sum_(wide, rows), x.dtype))
+        return (
+            f.cast(f.mul(inner, scale), x.dtype),
+            f.cast(f.sum_(f.mul(wide, normal), rows), x.dtype),
+            f.cast(f.sum_(wide, rows), x.dtype),
+        )
 
     def flops(self, node: Node) -> int:
         return 8 * node.type.size
@@ -314,54 +225,54 @@ class LayerNorm(_AlongAxes):
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
         def draw(*shape: int) -> np.ndarray:
             return rng.standard_normal(shape).astype(np.float32)
-        return [Sample(cls(axes, epsilon), tuple([a.astype(as_dtype(dtype).np) for a in (draw(*shape) + 3, draw(*[shape[i] for i in axes]), draw(*[shape[i] for i in axes]))]), tags=(tag,))
-                for shape, axes, epsilon, dtype, tag in [((3, 5), (1,), 1e-3, "float32", "odd"), ((7, 3), (0,), 1e-5, "float32", "odd"), ((0, 3), (1,), 1e-3, "float32", "size0"),
-                                                         ((3, 1), (1,), 1e-3, "float32", "size1"), ((2, 1, 5), (1, 2), 1e-3, "float32", "broadcast"),
-                                                         ((2, 3, 5), (0, 2), 1e-6, "float32", "odd"), ((3, 9), (1,), 1e-3, "float16", "odd")]]
+
+        return [
+            Sample(
+                cls(axes, epsilon),
+                tuple(
+                    [
+                        a.astype(as_dtype(dtype).np)
+                        for a in (draw(*shape) + 3, draw(*[shape[i] for i in axes]), draw(*[shape[i] for i in axes]))
+                    ]
+                ),
+                tags=(tag,),
+            )
+            for shape, axes, epsilon, dtype, tag in [
+                ((3, 5), (1,), 1e-3, "float32", "odd"),
+                ((7, 3), (0,), 1e-5, "float32", "odd"),
+                ((0, 3), (1,), 1e-3, "float32", "size0"),
+                ((3, 1), (1,), 1e-3, "float32", "size1"),
+                ((2, 1, 5), (1, 2), 1e-3, "float32", "broadcast"),
+                ((2, 3, 5), (0, 2), 1e-6, "float32", "odd"),
+                ((3, 9), (1,), 1e-3, "float16", "odd"),
+            ]
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         x, g = TensorType((2, 3), float32), TensorType((3,), float32)
-        return [BadSample(cls((1,)), (x, g, g.with_shape((2,))), ShapeError, r"of type float32\[3\], got float32\[3\] and float32\[2\]"),
-                BadSample(cls((2,)), (x, g, g), ShapeError, "not sorted, distinct axes"), BadSample(cls((1,)), (x.with_dtype(int32), g, g), DTypeError, "needs a floating type")]
-
-
-def _float(x) -> Node:
-    x = f.constant(x)
-    return x if x.dtype.is_float else f.cast(x, float32)
-
-
-def relu(x) -> Node:
-    """max(x, 0)."""
-    x = f.constant(x)
-    return f.node(Relu(), x) if x.dtype.is_float else f.maximum(x, 0)
-
-
-def silu(x) -> Node:
-    return f.node(Silu(), _float(x))
-
-
-def softplus(x) -> Node:
-    return f.node(Softplus(), _float(x))
-
-
-def gelu(x, approximate: bool = False) -> Node:
-    return f.node(Gelu(bool(approximate)), _float(x))
+        return [
+            BadSample(
+                cls((1,)), (x, g, g.with_shape((2,))), ShapeError, r"of type float32\[3\], got float32\[3\] and float32\[2\]"
+            ),
+            BadSample(cls((2,)), (x, g, g), ShapeError, "not sorted, distinct axes"),
+            BadSample(cls((1,)), (x.with_dtype(int32), g, g), DTypeError, "needs a floating type"),
+        ]
 
 
 def softmax(x, axis: int | Sequence[int] = -1) -> Node:
     """exp(x) over its sum along the axis (or axes)."""
-    x = _float(x)
+    x = f.floating(x)
     return f.node(Softmax(tuple(sorted(f.axes_tuple("softmax", axis, x.rank)))), x)
 
 
 def log_softmax(x, axis: int | Sequence[int] = -1) -> Node:
-    x = _float(x)
+    x = f.floating(x)
     return f.node(LogSoftmax(tuple(sorted(f.axes_tuple("log_softmax", axis, x.rank)))), x)
 
 
 def logsumexp(x, axes=None, keepdims: bool = False) -> Node:
-    x = _float(x)
+    x = f.floating(x)
     at = tuple(sorted(f.axes_tuple("logsumexp", axes, x.rank)))
     out = f.node(LogSumExp(at), x)
     return f.expand_dims(out, at) if keepdims else out
@@ -369,7 +280,7 @@ def logsumexp(x, axes=None, keepdims: bool = False) -> Node:
 
 def layer_norm(x, gamma=None, beta=None, axes: int | Sequence[int] = -1, epsilon: float = 1e-3) -> Node:
     """Normalised over ``axes``, scaled by gamma (None: 1) and shifted by beta (None: 0), both of the sizes of ``axes`` in ascending order."""
-    x = _float(x)
+    x = f.floating(x)
     at = tuple(sorted(f.axes_tuple("layer_norm", axes, x.rank)))
     inner = tuple([x.shape[a] for a in at])
     if size(inner) == 0:

@@ -48,9 +48,14 @@ class Full(Op):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(Full((3, 5), 0.1, float32), (), tags=("odd",)), Sample(Full((0, 3), 7, int8), (), tags=("size0",)),
-                Sample(Full((), -1.5e300, as_dtype("float64")), (), tags=("size1",)), Sample(Full((2, 1, 3), True, bool_), ()),
-                Sample(Full((5,), 2**64 - 1, uint64), ()), Sample(Full((3,), float("-inf"), as_dtype("bfloat16")), (), tags=("broadcast",))]
+        return [
+            Sample(Full((3, 5), 0.1, float32), (), tags=("odd",)),
+            Sample(Full((0, 3), 7, int8), (), tags=("size0",)),
+            Sample(Full((), -1.5e300, as_dtype("float64")), (), tags=("size1",)),
+            Sample(Full((2, 1, 3), True, bool_), ()),
+            Sample(Full((5,), 2**64 - 1, uint64), ()),
+            Sample(Full((3,), float("-inf"), as_dtype("bfloat16")), (), tags=("broadcast",)),
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
@@ -117,14 +122,22 @@ class Constant(Op):
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         if self.array.size == 1:
-            return Const(self.array.reshape(-1)[0].item() if self.array.dtype.kind != "V" else float(self.array.reshape(-1)[0]), node.dtype)
+            return Const(
+                self.array.reshape(-1)[0].item() if self.array.dtype.kind != "V" else float(self.array.reshape(-1)[0]), node.dtype
+            )
         raise InternalError("a Constant is a buffer of its kernel, not an expression")
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(Constant(Array(a)), (), tags=t) for a, t in [
-            (rng.standard_normal((3, 5)).astype(np.float32), ("odd",)), (np.zeros((0, 2), np.int32), ("size0",)),
-            (np.array([[2.5]], np.float64), ("size1",)), (rng.integers(0, 9, (2, 1, 3)), ("broadcast",))]]
+        return [
+            Sample(Constant(Array(a)), (), tags=t)
+            for a, t in [
+                (rng.standard_normal((3, 5)).astype(np.float32), ("odd",)),
+                (np.zeros((0, 2), np.int32), ("size0",)),
+                (np.array([[2.5]], np.float64), ("size1",)),
+                (rng.integers(0, 9, (2, 1, 3)), ("broadcast",)),
+            ]
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:

@@ -44,8 +44,10 @@ class DotGeneral(Op):
 
     def free(self, rank_a: int, rank_b: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The axes of a and of b that are neither contracted nor batch."""
-        return (tuple([i for i in range(rank_a) if i not in self.contract_a + self.batch_a]),
-                tuple([i for i in range(rank_b) if i not in self.contract_b + self.batch_b]))
+        return (
+            tuple([i for i in range(rank_a) if i not in self.contract_a + self.batch_a]),
+            tuple([i for i in range(rank_b) if i not in self.contract_b + self.batch_b]),
+        )
 
     def infer(self, *types: TensorType) -> TensorType:
         a, b = types
@@ -60,7 +62,9 @@ class DotGeneral(Op):
         for word, left, right in (("contracted", self.contract_a, self.contract_b), ("batch", self.batch_a, self.batch_b)):
             for i, j in zip(left, right):
                 if a.shape[i] != b.shape[j]:
-                    raise ShapeError(f"DotGeneral: {word} axes have sizes {dim.text(a.shape[i])} (axis {i} of {a}) and {dim.text(b.shape[j])} (axis {j} of {b})")
+                    raise ShapeError(
+                        f"DotGeneral: {word} axes have sizes {dim.text(a.shape[i])} (axis {i} of {a}) and {dim.text(b.shape[j])} (axis {j} of {b})"
+                    )
         free_a, free_b = self.free(a.rank, b.rank)
         return TensorType(tuple([a.shape[i] for i in self.batch_a + free_a] + [b.shape[j] for j in free_b]), a.dtype)
 
@@ -72,7 +76,12 @@ class DotGeneral(Op):
         left = np.transpose(a, self.batch_a + free_a + self.contract_a)
         right = np.transpose(b, self.batch_b + self.contract_b + free_b)
         nb, nc = len(self.batch_a), len(self.contract_a)
-        batch, rows, k, columns = (left.shape[:nb], left.shape[nb:left.ndim - nc], right.shape[nb:nb + nc], right.shape[nb + nc:])
+        batch, rows, k, columns = (
+            left.shape[:nb],
+            left.shape[nb : left.ndim - nc],
+            right.shape[nb : nb + nc],
+            right.shape[nb + nc :],
+        )
         count = [int(np.prod(s, dtype=np.int64)) for s in (batch, rows, k, columns)]
         out = left.reshape(count[0], count[1], count[2]).astype(wide) @ right.reshape(count[0], count[2], count[3]).astype(wide)
         return out.reshape(batch + rows + columns).astype(a.dtype)
@@ -84,10 +93,18 @@ class DotGeneral(Op):
         ct_batch = tuple(range(nb))
         ct_a = tuple(range(nb, nb + len(free_a)))
         ct_b = tuple(range(nb + len(free_a), ct.rank))
-        return (self._transposed(ct, b, a.rank, ct_batch, ct_b, free_b, self.batch_b, self.batch_a, free_a, self.contract_a, self.contract_b),
-                self._transposed(ct, a, b.rank, ct_batch, ct_a, free_a, self.batch_a, self.batch_b, free_b, self.contract_b, self.contract_a))
+        return (
+            self._transposed(
+                ct, b, a.rank, ct_batch, ct_b, free_b, self.batch_b, self.batch_a, free_a, self.contract_a, self.contract_b
+            ),
+            self._transposed(
+                ct, a, b.rank, ct_batch, ct_a, free_a, self.batch_a, self.batch_b, free_b, self.contract_b, self.contract_a
+            ),
+        )
 
-    def _transposed(self, ct: Node, other: Node, rank: int, ct_batch, ct_free, other_free, other_batch, batch, free, contract, other_contract) -> Node:
+    def _transposed(
+        self, ct: Node, other: Node, rank: int, ct_batch, ct_free, other_free, other_batch, batch, free, contract, other_contract
+    ) -> Node:
         """The cotangent of one operand: ``ct`` times the other operand, over the other's free axes, in the operand's order of axes."""
         # The other's contracted axes come in the order of their positions.
         contracted = tuple([contract[i] for i in sorted(range(len(contract)), key=lambda i: other_contract[i])])
@@ -101,8 +118,8 @@ class DotGeneral(Op):
         free_a, free_b = self.free(a.rank, b.rank)
         over = ctx.axes([a.shape[i] for i in self.contract_a], "k")
         nb, nf = len(self.batch_a), len(free_a)
-        ia = dict(zip(self.batch_a + free_a + self.contract_a, at[:nb + nf] + over))
-        ib = dict(zip(self.batch_b + free_b + self.contract_b, at[:nb] + at[nb + nf:] + over))
+        ia = dict(zip(self.batch_a + free_a + self.contract_a, at[: nb + nf] + over))
+        ib = dict(zip(self.batch_b + free_b + self.contract_b, at[:nb] + at[nb + nf :] + over))
         x, y = args[0](tuple([ia[i] for i in range(a.rank)])), args[1](tuple([ib[i] for i in range(b.rank)]))
         return contraction(over, x, y, node, self.precision)
 
@@ -115,20 +132,34 @@ class DotGeneral(Op):
         def case(spec: tuple, a: tuple, b: tuple, tag: str, dtype=np.float32) -> Sample:
             draw = (lambda s: rng.integers(-5, 6, s)) if np.dtype(dtype).kind == "i" else rng.standard_normal
             return Sample(cls(*spec), (draw(a).astype(dtype), draw(b).astype(dtype)), tags=(tag,))
-        return [case(((1,), (0,)), (3, 5), (5, 7), "odd"), case(((0,), (1,)), (5, 3), (7, 5), "odd"), case(((1,), (0,)), (3, 0), (0, 2), "size0"),
-                case(((1,), (0,)), (0, 3), (3, 2), "size0"), case(((0,), (0,)), (1,), (1,), "size1"), case(((), ()), (3,), (2, 4), "odd"),
-                case(((2,), (1,), (0,), (0,)), (2, 3, 5), (2, 5, 4), "broadcast"), case(((3, 1), (0, 2), (2,), (3,)), (3, 2, 4, 5), (5, 3, 2, 4), "odd"),
-                case(((0, 2), (3, 1)), (2, 3, 4), (5, 4, 1, 2), "odd"), case(((1,), (0,)), (3, 129), (129, 2), "odd", as_dtype("bfloat16").np),
-                case(((1,), (0,)), (3, 5), (5, 7), "odd", np.float64), case(((1,), (1,)), (3, 9), (2, 9), "odd", np.int32), case(((1,), (1,)), (3, 9), (2, 9), "odd", np.int8)]
+
+        return [
+            case(((1,), (0,)), (3, 5), (5, 7), "odd"),
+            case(((0,), (1,)), (5, 3), (7, 5), "odd"),
+            case(((1,), (0,)), (3, 0), (0, 2), "size0"),
+            case(((1,), (0,)), (0, 3), (3, 2), "size0"),
+            case(((0,), (0,)), (1,), (1,), "size1"),
+            case(((), ()), (3,), (2, 4), "odd"),
+            case(((2,), (1,), (0,), (0,)), (2, 3, 5), (2, 5, 4), "broadcast"),
+            case(((3, 1), (0, 2), (2,), (3,)), (3, 2, 4, 5), (5, 3, 2, 4), "odd"),
+            case(((0, 2), (3, 1)), (2, 3, 4), (5, 4, 1, 2), "odd"),
+            case(((1,), (0,)), (3, 129), (129, 2), "odd", as_dtype("bfloat16").np),
+            case(((1,), (0,)), (3, 5), (5, 7), "odd", np.float64),
+            case(((1,), (1,)), (3, 9), (2, 9), "odd", np.int32),
+            case(((1,), (1,)), (3, 9), (2, 9), "odd", np.int8),
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         a, b = TensorType((2, 3), float32), TensorType((4, 5), float32)
-        return [BadSample(cls((1,), (0,)), (a, b), ShapeError, "contracted axes have sizes 3 .axis 1 of .* and 4"),
-                BadSample(cls((), (), (0,), (0,)), (a, b), ShapeError, "batch axes have sizes 2"),
-                BadSample(cls((1,), ()), (a, b), ShapeError, "pairs axes"), BadSample(cls((2,), (0,)), (a, b), ShapeError, "not distinct axes"),
-                BadSample(cls((1,), (0,)), (a, TensorType((3, 2), int32)), DTypeError, "numbers of one type"),
-                BadSample(cls((1,), (0,), precision="best"), (a, b.with_shape((3, 2))), ArgumentError, "'best' is none of highest")]
+        return [
+            BadSample(cls((1,), (0,)), (a, b), ShapeError, "contracted axes have sizes 3 .axis 1 of .* and 4"),
+            BadSample(cls((), (), (0,), (0,)), (a, b), ShapeError, "batch axes have sizes 2"),
+            BadSample(cls((1,), ()), (a, b), ShapeError, "pairs axes"),
+            BadSample(cls((2,), (0,)), (a, b), ShapeError, "not distinct axes"),
+            BadSample(cls((1,), (0,)), (a, TensorType((3, 2), int32)), DTypeError, "numbers of one type"),
+            BadSample(cls((1,), (0,), precision="best"), (a, b.with_shape((3, 2))), ArgumentError, "'best' is none of highest"),
+        ]
 
 
 def contraction(over: tuple[Axis, ...], x: Expr, y: Expr, node: Node, precision: str) -> Expr:
@@ -150,8 +181,10 @@ def matmul(a, b, precision: str | None = None) -> Node:
     if not a.rank or not b.rank:
         raise ShapeError(f"matmul needs operands of rank >= 1, got {a.type} and {b.type}")
     if a.shape[-1] != b.shape[max(b.rank - 2, 0)]:
-        raise ShapeError(f"matmul: {shape_text(a.shape)} and {shape_text(b.shape)} don't fit: {dim.text(a.shape[-1])} columns"
-                         f" against {dim.text(b.shape[max(b.rank - 2, 0)])} rows")
+        raise ShapeError(
+            f"matmul: {shape_text(a.shape)} and {shape_text(b.shape)} don't fit: {dim.text(a.shape[-1])} columns"
+            f" against {dim.text(b.shape[max(b.rank - 2, 0)])} rows"
+        )
     if b.rank <= 2:  # one matrix for all rows of a: no batch axes
         return dot_general(a, b, ((a.rank - 1,), (b.rank - 2 if b.rank > 1 else 0,)), precision=precision)
     if a.rank == 1:
@@ -176,10 +209,10 @@ def einsum(equation: str, *xs, precision: str | None = None) -> Node:
         if "..." in t:
             extra = n.rank - len(t) + 3
             widest = max(widest, extra)
-            terms[i] = t.replace("...", "".join(spare[len(spare) - extra:]) if extra else "")
+            terms[i] = t.replace("...", "".join(spare[len(spare) - extra :]) if extra else "")
         if len(terms[i]) != n.rank:
             raise ShapeError(f"einsum {equation!r}: operand {i} has {len(terms[i])} labels for {n.type}")
-    dots = "".join(spare[len(spare) - widest:]) if widest else ""
+    dots = "".join(spare[len(spare) - widest :]) if widest else ""
     if "->" in equation:
         output = output.replace("...", dots)
     else:
@@ -201,7 +234,7 @@ def einsum(equation: str, *xs, precision: str | None = None) -> Node:
             nodes[i] = f.broadcast_to(nodes[i], tuple([sizes[c] for c in terms[i]]))
     a, ta = nodes[0], terms[0]
     for i in range(1, len(nodes)):
-        later = set(output).union(*terms[i + 1:])
+        later = set(output).union(*terms[i + 1 :])
         a, ta = _pair(a, ta, nodes[i], terms[i], later, precision)
     gone = tuple([i for i, c in enumerate(ta) if c not in output])
     a, ta = f.sum_(a, gone) if gone else a, "".join(c for c in ta if c in output)
@@ -218,7 +251,7 @@ def _diagonal(x: Node, labels: str) -> tuple[Node, str]:
             eye = f.eq(f.iota(x.shape, i, int32), f.iota(x.shape, j, int32))
             if x.shape[j] != n:
                 raise ShapeError(f"einsum: label {c} has sizes {dim.text(n)} and {dim.text(x.shape[j])} in one operand")
-            x, labels = f.sum_(f.where(eye, x, 0), (j,)), labels[:j] + labels[j + 1:]
+            x, labels = f.sum_(f.where(eye, x, 0), (j,)), labels[:j] + labels[j + 1 :]
     return x, labels
 
 
@@ -234,5 +267,9 @@ def _pair(a: Node, ta: str, b: Node, tb: str, later: set[str], precision: str | 
             tb = "".join(c for c in tb if c in later or c in ta)
     shared = [c for c in ta if c in tb]
     over, batch = [c for c in shared if c not in later], [c for c in shared if c in later]
-    out = f.node(DotGeneral(*[tuple([t.index(c) for c in labels]) for labels in (over, batch) for t in (ta, tb)], precision or "highest"), a, b)
+    out = f.node(
+        DotGeneral(*[tuple([t.index(c) for c in labels]) for labels in (over, batch) for t in (ta, tb)], precision or "highest"),
+        a,
+        b,
+    )
     return out, "".join(batch) + "".join(c for c in ta if c not in shared) + "".join(c for c in tb if c not in shared)

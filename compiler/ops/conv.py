@@ -18,73 +18,11 @@ from ...runtime.errors import ArgumentError, DTypeError, ShapeError
 from ..ir.graph import Node
 from ..ir.types import TensorType
 from ..kernel import simplify as ix
-from ..kernel.expr import TRUE, Axis, Const, Expr, Where, index
+from ..kernel.expr import TRUE, Const, Expr, Where, index
 from . import functional as f
-from .base import BadSample, IndexFn, LowerContext, Op, Sample, is_one, shape_text
+from .base import BadSample, IndexFn, LowerContext, Op, Sample, shape_text
 from .contract import check_precision, contraction
-
-Pairs = tuple[tuple[int, int], ...]
-
-
-def window_sizes(name: str, sizes: Sequence[int], window: Sequence[int], strides: Sequence[int], padding: Pairs, dilation: Sequence[int]) -> tuple[int, ...]:
-    """How many windows fit along each spatial axis; raises ShapeError where the padded axis is smaller than the window."""
-    out = []
-    for axis, (n, k, s, (lo, hi), d) in enumerate(zip(sizes, window, strides, padding, dilation)):
-        room = n + lo + hi - (k - 1) * d - 1
-        if room < 0:
-            raise ShapeError(f"{name}: a window of {dim.text(k)} (dilation {d}) is larger than spatial axis {axis} of size {dim.text(n)} padded by ({dim.text(lo)}, {dim.text(hi)})")
-        out.append(room + 1 if s == 1 else room // s + 1)
-    return tuple(out)
-
-
-def check_window(op: Op, rank: int, strides, padding, dilation, window=None) -> None:
-    """Lengths and signs of the attributes for ``rank`` spatial axes."""
-    for word, values in (("strides", strides), ("padding", padding), ("dilation", dilation), ("window", window)):
-        if values is not None and len(values) != rank:
-            raise ShapeError(f"{op.name}: {word} {values} are not for {rank} spatial axes")
-        if values is not None and word != "padding" and any(type(v) is not dim.Dim and v < 1 for v in values):
-            raise ArgumentError(f"{op.name}: {word} {values} must be positive")
-
-
-def reached(o: Expr, k: Expr | int, stride: int, low: int, dilation: int) -> Expr:
-    """The position that window ``o`` reads at its element ``k``: o*stride - low + k*dilation."""
-    element = ix.mul(k, dilation) if isinstance(k, Expr) else index(k * dilation)
-    return ix.sub(ix.add(ix.mul(o, stride), element), index(low))
-
-
-def reaching(i: Expr, k: Expr | int, stride: int, low: int, dilation: int, count: int) -> tuple[Expr, Expr]:
-    """The window that reads position ``i`` at its element ``k``, and the condition that there is one (of ``count``)."""
-    element = ix.mul(k, dilation) if isinstance(k, Expr) else index(k * dilation)
-    p = ix.sub(ix.add(i, index(low)), element)
-    if stride == 1:
-        return p, ix.within(p, 0, count)
-    o = ix.floordiv(p, stride)
-    return o, ix.both(ix.equal(ix.mod(p, stride), index(0)), ix.within(o, 0, count))
-
-
-def window_axes(ctx: LowerContext, extents: Sequence[int], prefix: str = "k") -> tuple[list[Expr], tuple[Axis, ...]]:
-    """An index for each extent and the axes among them: sizes of 1 need none."""
-    where, over = [], []
-    for n in extents:
-        if is_one(n):
-            where.append(index(0))
-        else:
-            (a,) = ctx.axes([n], prefix)
-            where.append(a)
-            over.append(a)
-    return where, tuple(over)
-
-
-def padded(x: np.ndarray, padding: Pairs, value=0) -> np.ndarray:
-    """``x`` (N, *spatial, C) padded, or cropped, on its spatial axes (the oracle's)."""
-    widths = [(0, 0), *[(max(int(lo), 0), max(int(hi), 0)) for lo, hi in padding], (0, 0)]
-    x = np.pad(x, widths, constant_values=value)
-    return x[(slice(None), *[slice(max(-int(lo), 0), x.shape[i + 1] - max(-int(hi), 0)) for i, (lo, hi) in enumerate(padding)])]
-
-
-def at_element(k: Sequence[int], out: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> tuple:
-    """The slices of a padded image that all windows read at their element ``k``."""
-    return (slice(None), *[slice(e * d, e * d + (int(n) - 1) * s + 1 if n else e * d, s) for e, n, s, d in zip(k, out, strides, dilation)])
+from .geometry import Pairs, at_element, check_window, padded, reached, reaching, window_axes, window_sizes
 
 
 def _wide(x: np.ndarray) -> np.ndarray:
@@ -115,8 +53,10 @@ class _Convolution(Op):
 
     def _check_groups(self, channels: int, w: TensorType) -> None:
         if channels % self.groups != 0 or w.shape[-1] % self.groups != 0 or channels // self.groups != w.shape[-2]:
-            raise ShapeError(f"{self.name}: {dim.text(channels)} input channels in {self.groups} groups don't fit the kernel {shape_text(w.shape)}"
-                             f" ({dim.text(w.shape[-2])} input channels a group, {dim.text(w.shape[-1])} output channels)")
+            raise ShapeError(
+                f"{self.name}: {dim.text(channels)} input channels in {self.groups} groups don't fit the kernel {shape_text(w.shape)}"
+                f" ({dim.text(w.shape[-2])} input channels a group, {dim.text(w.shape[-1])} output channels)"
+            )
 
     @staticmethod
     def _group_of(channel: Expr, per_group: int, groups: int) -> Expr:
@@ -167,12 +107,15 @@ class Conv(_Convolution):
         for k in product(*map(range, w.shape[:-2])):
             seen = wide[at_element(k, out, self.strides, self.dilation)]
             for i in range(g):
-                total[i] += seen[..., i * w.shape[-2]:(i + 1) * w.shape[-2]] @ _wide(w[k][:, i * per_out:(i + 1) * per_out])
+                total[i] += seen[..., i * w.shape[-2] : (i + 1) * w.shape[-2]] @ _wide(w[k][:, i * per_out : (i + 1) * per_out])
         return np.concatenate(list(total), -1).astype(x.dtype)
 
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
         x, w = node.inputs
-        return (f.node(ConvInputGrad(*self._settings, x.shape[1:-1]), ct, w), f.node(ConvWeightGrad(*self._settings, w.shape[:-2]), x, ct))
+        return (
+            f.node(ConvInputGrad(*self._settings, x.shape[1:-1]), ct, w),
+            f.node(ConvWeightGrad(*self._settings, w.shape[:-2]), x, ct),
+        )
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         x, w = (n.type for n in node.inputs)
@@ -202,13 +145,22 @@ class Conv(_Convolution):
     def bad_samples(cls) -> list[BadSample]:
         x, w = TensorType((2, 5, 5, 4), float32), TensorType((3, 3, 4, 6), float32)
         op, none = cls((1, 1), ((0, 0), (0, 0)), (1, 1)), ((0, 0), (0, 0))
-        return [BadSample(op, (x, w.with_shape((3, 3, 5, 6))), ShapeError, r"4 input channels in 1 groups don't fit the kernel \[3, 3, 5, 6\]"),
-                BadSample(op, (x.with_shape((2, 2, 5, 4)), w), ShapeError, r"window of 3 .* larger than spatial axis 0 of size 2"),
-                BadSample(op, (x.with_shape((2, 5, 4)), w), ShapeError, "one rank with 1 to 3 spatial axes"),
-                BadSample(op, (x, w.with_dtype(float64)), DTypeError, "float64"), BadSample(cls((1,), none, (1, 1)), (x, w), ShapeError, "strides"),
-                BadSample(cls((0, 1), none, (1, 1)), (x, w), ArgumentError, "must be positive"),
-                BadSample(cls((1, 1), none, (1, 1), 3), (x, w), ShapeError, "in 3 groups"), BadSample(cls((1, 1), none, (1, 1), 0), (x, w), ArgumentError, "groups is 0"),
-                BadSample(cls((1, 1), none, (1, 1), 1, "best"), (x, w), ArgumentError, "'best' is none of")]
+        return [
+            BadSample(
+                op,
+                (x, w.with_shape((3, 3, 5, 6))),
+                ShapeError,
+                r"4 input channels in 1 groups don't fit the kernel \[3, 3, 5, 6\]",
+            ),
+            BadSample(op, (x.with_shape((2, 2, 5, 4)), w), ShapeError, r"window of 3 .* larger than spatial axis 0 of size 2"),
+            BadSample(op, (x.with_shape((2, 5, 4)), w), ShapeError, "one rank with 1 to 3 spatial axes"),
+            BadSample(op, (x, w.with_dtype(float64)), DTypeError, "float64"),
+            BadSample(cls((1,), none, (1, 1)), (x, w), ShapeError, "strides"),
+            BadSample(cls((0, 1), none, (1, 1)), (x, w), ArgumentError, "must be positive"),
+            BadSample(cls((1, 1), none, (1, 1), 3), (x, w), ShapeError, "in 3 groups"),
+            BadSample(cls((1, 1), none, (1, 1), 0), (x, w), ArgumentError, "groups is 0"),
+            BadSample(cls((1, 1), none, (1, 1), 1, "best"), (x, w), ArgumentError, "'best' is none of"),
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,20 +180,35 @@ class ConvInputGrad(_Convolution):
         self._check_groups(channels, w)
         out = window_sizes(self.name, self.sizes, w.shape[:-2], self.strides, self.padding, self.dilation)
         if ct.shape[1:] != (*out, w.shape[-1]):
-            raise ShapeError(f"{self.name}: a convolution of {shape_text(self.sizes)} with {shape_text(w.shape)} gives {shape_text((*out, w.shape[-1]))},"
-                             f" not {shape_text(ct.shape[1:])}")
+            raise ShapeError(
+                f"{self.name}: a convolution of {shape_text(self.sizes)} with {shape_text(w.shape)} gives {shape_text((*out, w.shape[-1]))},"
+                f" not {shape_text(ct.shape[1:])}"
+            )
         return ct.with_shape((ct.shape[0], *self.sizes, channels))
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
         """Adds each cotangent times the kernel's element onto a padded canvas, where the convolution had read."""
         ct, w = arrays
         g, per_in, per_out = self.groups, w.shape[-2], w.shape[-1] // self.groups
-        canvas = np.zeros((ct.shape[0], *[int(n + max(lo, 0) + max(hi, 0)) for n, (lo, hi) in zip(self.sizes, self.padding)], per_in * g), _wide(ct).dtype)
-        seen = canvas[(slice(None), *[slice(max(-lo, 0), canvas.shape[i + 1] - max(-hi, 0)) for i, (lo, hi) in enumerate(self.padding)])]
+        canvas = np.zeros(
+            (ct.shape[0], *[int(n + max(lo, 0) + max(hi, 0)) for n, (lo, hi) in zip(self.sizes, self.padding)], per_in * g),
+            _wide(ct).dtype,
+        )
+        seen = canvas[
+            (slice(None), *[slice(max(-lo, 0), canvas.shape[i + 1] - max(-hi, 0)) for i, (lo, hi) in enumerate(self.padding)])
+        ]
         for k in product(*map(range, w.shape[:-2])):
-            part = np.concatenate([_wide(ct[..., i * per_out:(i + 1) * per_out]) @ _wide(w[k][:, i * per_out:(i + 1) * per_out]).T for i in range(g)], -1)
+            part = np.concatenate(
+                [
+                    _wide(ct[..., i * per_out : (i + 1) * per_out]) @ _wide(w[k][:, i * per_out : (i + 1) * per_out]).T
+                    for i in range(g)
+                ],
+                -1,
+            )
             seen[at_element(k, ct.shape[1:-1], self.strides, self.dilation)] += part
-        inner = canvas[(slice(None), *[slice(int(max(lo, 0)), int(max(lo, 0) + n)) for n, (lo, _) in zip(self.sizes, self.padding)])]
+        inner = canvas[
+            (slice(None), *[slice(int(max(lo, 0)), int(max(lo, 0) + n)) for n, (lo, _) in zip(self.sizes, self.padding)])
+        ]
         return inner.astype(ct.dtype)
 
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
@@ -277,10 +244,14 @@ class ConvInputGrad(_Convolution):
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         u, w, none = TensorType((2, 3, 3, 6), float32), TensorType((3, 3, 4, 6), float32), ((0, 0), (0, 0))
-        return [BadSample(cls((1, 1), none, (1, 1), 1, "highest", (6, 5)), (u, w), ShapeError, r"gives \[4, 3, 6\], not \[3, 3, 6\]"),
-                BadSample(cls((1, 1), none, (1, 1), 1, "highest", (5,)), (u, w), ShapeError, r"sizes \[5\] are not for 2"),
-                BadSample(cls((1, 1), none, (1, 1), 4, "highest", (5, 5)), (u, w), ShapeError, "in 4 groups"),
-                BadSample(cls((1, 1), none, (1, 1), 1, "highest", (5, 5)), (u.with_dtype(int32), w), DTypeError, "numbers of one type")]
+        return [
+            BadSample(cls((1, 1), none, (1, 1), 1, "highest", (6, 5)), (u, w), ShapeError, r"gives \[4, 3, 6\], not \[3, 3, 6\]"),
+            BadSample(cls((1, 1), none, (1, 1), 1, "highest", (5,)), (u, w), ShapeError, r"sizes \[5\] are not for 2"),
+            BadSample(cls((1, 1), none, (1, 1), 4, "highest", (5, 5)), (u, w), ShapeError, "in 4 groups"),
+            BadSample(
+                cls((1, 1), none, (1, 1), 1, "highest", (5, 5)), (u.with_dtype(int32), w), DTypeError, "numbers of one type"
+            ),
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,7 +271,9 @@ class ConvWeightGrad(_Convolution):
         self._check_groups(x.shape[-1], w)
         out = window_sizes(self.name, x.shape[1:-1], self.sizes, self.strides, self.padding, self.dilation)
         if u.shape[:-1] != (x.shape[0], *out):
-            raise ShapeError(f"{self.name}: windows of {shape_text(self.sizes)} on {shape_text(x.shape)} give {shape_text((x.shape[0], *out))}, not {shape_text(u.shape[:-1])}")
+            raise ShapeError(
+                f"{self.name}: windows of {shape_text(self.sizes)} on {shape_text(x.shape)} give {shape_text((x.shape[0], *out))}, not {shape_text(u.shape[:-1])}"
+            )
         return w
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
@@ -312,8 +285,8 @@ class ConvWeightGrad(_Convolution):
         for k in product(*map(range, map(int, self.sizes))):
             seen = wide[at_element(k, u.shape[1:-1], self.strides, self.dilation)]
             for i in range(g):
-                left, right = seen[..., i * per_in:(i + 1) * per_in], _wide(u[..., i * per_out:(i + 1) * per_out])
-                out[k][:, i * per_out:(i + 1) * per_out] = np.tensordot(left, right, [list(range(x.ndim - 1))] * 2)
+                left, right = seen[..., i * per_in : (i + 1) * per_in], _wide(u[..., i * per_out : (i + 1) * per_out])
+                out[k][:, i * per_out : (i + 1) * per_out] = np.tensordot(left, right, [list(range(x.ndim - 1))] * 2)
         return out.astype(x.dtype)
 
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
@@ -344,16 +317,24 @@ class ConvWeightGrad(_Convolution):
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         x, u, none = TensorType((2, 5, 5, 4), float32), TensorType((2, 3, 3, 6), float32), ((0, 0), (0, 0))
-        return [BadSample(cls((1, 1), none, (1, 1), 1, "highest", (2, 3)), (x, u), ShapeError, r"give \[2, 4, 3\], not \[2, 3, 3\]"),
-                BadSample(cls((1, 1), none, (1, 1), 1, "highest", (3,)), (x, u), ShapeError, r"sizes \[3\] are not for 2"),
-                BadSample(cls((1, 1), none, (1, 1), 3, "highest", (3, 3)), (x, u), ShapeError, "in 3 groups"),
-                BadSample(cls((1, 1), none, (1, 1), 1, "highest", (3, 3)), (x, u.with_dtype(float64)), DTypeError, "numbers of one type")]
+        return [
+            BadSample(cls((1, 1), none, (1, 1), 1, "highest", (2, 3)), (x, u), ShapeError, r"give \[2, 4, 3\], not \[2, 3, 3\]"),
+            BadSample(cls((1, 1), none, (1, 1), 1, "highest", (3,)), (x, u), ShapeError, r"sizes \[3\] are not for 2"),
+            BadSample(cls((1, 1), none, (1, 1), 3, "highest", (3, 3)), (x, u), ShapeError, "in 3 groups"),
+            BadSample(
+                cls((1, 1), none, (1, 1), 1, "highest", (3, 3)), (x, u.with_dtype(float64)), DTypeError, "numbers of one type"
+            ),
+        ]
 
 
 def _spatial(name: str, rank: int, strides, padding, dilation) -> tuple[tuple[int, ...], Pairs, tuple[int, ...]]:
     """Ints stand for all spatial axes."""
     each = [(v,) * rank if isinstance(v, int) else tuple(v) for v in (strides, dilation)]
-    pairs = ((padding, padding),) * rank if isinstance(padding, int) else tuple([(p, p) if isinstance(p, int) else tuple(p) for p in padding])
+    pairs = (
+        ((padding, padding),) * rank
+        if isinstance(padding, int)
+        else tuple([(p, p) if isinstance(p, int) else tuple(p) for p in padding])
+    )
     return each[0], pairs, each[1]
 
 
@@ -363,7 +344,15 @@ def conv(x, w, strides=1, padding=0, dilation=1, groups: int = 1, precision: str
     return f.node(Conv(*_spatial("conv", x.rank - 2, strides, padding, dilation), groups, precision or "highest"), x, w)
 
 
-def conv_transpose(y, w, sizes: Sequence[int], strides=1, padding=0, dilation=1, groups: int = 1, precision: str | None = None) -> Node:
+def conv_transpose(
+    y, w, sizes: Sequence[int], strides=1, padding=0, dilation=1, groups: int = 1, precision: str | None = None
+) -> Node:
     """The transposed convolution: from y (N, *out, O) with w (*kernel, C / groups, O) to (N, *sizes, C), whose convolution has y's shape."""
     y, w = f.operands("conv_transpose", y, w)
-    return f.node(ConvInputGrad(*_spatial("conv_transpose", y.rank - 2, strides, padding, dilation), groups, precision or "highest", tuple(sizes)), y, w)
+    return f.node(
+        ConvInputGrad(
+            *_spatial("conv_transpose", y.rank - 2, strides, padding, dilation), groups, precision or "highest", tuple(sizes)
+        ),
+        y,
+        w,
+    )

@@ -58,16 +58,20 @@ class Cast(Op):
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
         big = np.array([0.0, -0.7, 1e30, -1e30, np.nan, np.inf, -np.inf, 2.9e9, -2.5, 255.6, 9.3e18], np.float32)
         double = as_dtype("float64")
-        return [Sample(cls(double), (rng.standard_normal((3, 5)).astype(np.float32),), tags=("odd",)),
-                Sample(cls(float32), (rng.standard_normal((0, 5)),), tags=("size0",)),
-                Sample(cls(float32), (np.array([[1.25]]),), tags=("size1",)),
-                Sample(cls(int32), (big,), smooth=False, tags=("odd",)), Sample(cls(int64), (big,), smooth=False),
-                Sample(cls(as_dtype("uint8")), (big,), smooth=False), Sample(cls(bool_), (big,), smooth=False),
-                Sample(cls(int64), (np.resize(big, (7, 11)),), smooth=False),
-                Sample(cls(as_dtype("int8")), (rng.integers(-2000, 2000, (2, 1, 9)),), tags=("broadcast",)),
-                Sample(cls(float32), (rng.integers(0, 2, (5,)).astype(np.bool_),)),
-                Sample(cls(as_dtype("bfloat16")), (rng.standard_normal((7,)).astype(np.float32),), smooth=False),
-                Sample(cls(float32), (rng.standard_normal((7,)).astype(np.float16),), smooth=False)]
+        return [
+            Sample(cls(double), (rng.standard_normal((3, 5)).astype(np.float32),), tags=("odd",)),
+            Sample(cls(float32), (rng.standard_normal((0, 5)),), tags=("size0",)),
+            Sample(cls(float32), (np.array([[1.25]]),), tags=("size1",)),
+            Sample(cls(int32), (big,), smooth=False, tags=("odd",)),
+            Sample(cls(int64), (big,), smooth=False),
+            Sample(cls(as_dtype("uint8")), (big,), smooth=False),
+            Sample(cls(bool_), (big,), smooth=False),
+            Sample(cls(int64), (np.resize(big, (7, 11)),), smooth=False),
+            Sample(cls(as_dtype("int8")), (rng.integers(-2000, 2000, (2, 1, 9)),), tags=("broadcast",)),
+            Sample(cls(float32), (rng.integers(0, 2, (5,)).astype(np.bool_),)),
+            Sample(cls(as_dtype("bfloat16")), (rng.standard_normal((7,)).astype(np.float32),), smooth=False),
+            Sample(cls(float32), (rng.standard_normal((7,)).astype(np.float16),), smooth=False),
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
@@ -97,10 +101,12 @@ class Bitcast(Op):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls(as_dtype("uint32")), (rng.standard_normal((3, 5)).astype(np.float32),), tags=("odd",)),
-                Sample(cls(as_dtype("float64")), (np.zeros((0, 2), np.int64),), tags=("size0",)),
-                Sample(cls(float32), (np.array(0x3FC00000, np.int32),), tags=("size1",)),
-                Sample(cls(as_dtype("int16")), (rng.standard_normal((2, 1, 3)).astype(np.float16),), tags=("broadcast",))]
+        return [
+            Sample(cls(as_dtype("uint32")), (rng.standard_normal((3, 5)).astype(np.float32),), tags=("odd",)),
+            Sample(cls(as_dtype("float64")), (np.zeros((0, 2), np.int64),), tags=("size0",)),
+            Sample(cls(float32), (np.array(0x3FC00000, np.int32),), tags=("size1",)),
+            Sample(cls(as_dtype("int16")), (rng.standard_normal((2, 1, 3)).astype(np.float16),), tags=("broadcast",)),
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
@@ -128,5 +134,7 @@ class StopGradient(Op):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls(), (rng.standard_normal(shape).astype(np.float32),), smooth=False, tags=(tag,))
-                for shape, tag in [((3, 5), "odd"), ((0, 2), "size0"), ((1,), "size1"), ((2, 1, 3), "broadcast")]]
+        return [
+            Sample(cls(), (rng.standard_normal(shape).astype(np.float32),), smooth=False, tags=(tag,))
+            for shape, tag in [((3, 5), "odd"), ((0, 2), "size0"), ((1,), "size1"), ((2, 1, 3), "broadcast")]
+        ]

@@ -70,12 +70,18 @@ class Elementwise(Op):
         for shape, tag in [((3, 5), "odd"), ((0, 3), "size0"), ((), "size1"), ((2, 1, 7), "broadcast"), ((11,), "odd")]:
             out += [Sample(cls(), cls._operands(rng, shape, d), tags=(tag,)) for d in dtypes]
         if cls.fn.domain == "float" or cls.fn.domain == "any":
-            out += [Sample(cls(), cls._operands(rng, (3, 4), as_dtype(d).np), tags=("odd",)) for d in ("float64", "bfloat16", "float16")]
+            out += [
+                Sample(cls(), cls._operands(rng, (3, 4), as_dtype(d).np), tags=("odd",))
+                for d in ("float64", "bfloat16", "float16")
+            ]
         if cls.fn.domain == "any":
             out += [Sample(cls(), cls._operands(rng, (7,), np.dtype(d)), tags=("odd",)) for d in (np.int64, np.uint8)]
         if cls.fn.domain == "int":
-            out += [Sample(cls(), cls._operands(rng, (7,), np.dtype(d)), tags=("odd",)) for d in (np.bool_, np.uint8, np.int64)
-                    if d is not np.bool_ or cls.takes_bool]
+            out += [
+                Sample(cls(), cls._operands(rng, (7,), np.dtype(d)), tags=("odd",))
+                for d in (np.bool_, np.uint8, np.int64)
+                if d is not np.bool_ or cls.takes_bool
+            ]
         return out
 
     takes_bool: ClassVar[bool] = True  # whether an operation of domain "int" takes bool
@@ -102,9 +108,18 @@ class Elementwise(Op):
         good = int32 if cls.fn.domain == "int" else float32
         out = []
         if cls.fn.arity == 2:
-            out.append(BadSample(cls(), (TensorType((2, 3), good), TensorType((2, 1), good)), ShapeError, r"needs operands of one type, got .*\[2, 1\]"))
+            out.append(
+                BadSample(
+                    cls(),
+                    (TensorType((2, 3), good), TensorType((2, 1), good)),
+                    ShapeError,
+                    r"needs operands of one type, got .*\[2, 1\]",
+                )
+            )
         if cls.fn.domain == "float":
-            out.append(BadSample(cls(), (TensorType((2,), int32),) * cls.fn.arity, DTypeError, r"needs a floating type, got int32\[2\]"))
+            out.append(
+                BadSample(cls(), (TensorType((2,), int32),) * cls.fn.arity, DTypeError, r"needs a floating type, got int32\[2\]")
+            )
         if cls.fn.domain == "int":
             out.append(BadSample(cls(), (TensorType((2,), float32),) * cls.fn.arity, DTypeError, "needs integers or bool"))
         if cls.fn.domain == "any" and cls.fn.result == "same":
@@ -237,7 +252,10 @@ class Power(Elementwise):
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
-        return [*super().bad_samples(), BadSample(cls(), (TensorType((2,), int32),) * 2, DTypeError, "Power needs a floating type")]
+        return [
+            *super().bad_samples(),
+            BadSample(cls(), (TensorType((2,), int32),) * 2, DTypeError, "Power needs a floating type"),
+        ]
 
 
 class Atan2(Elementwise):

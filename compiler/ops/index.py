@@ -71,12 +71,20 @@ class Iota(Op):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls((3, 5), 1, int32), (), tags=("odd",)), Sample(cls((0, 3), 1, int64), (), tags=("size0",)), Sample(cls((1,), 0, float32), (), tags=("size1",)),
-                Sample(cls((2, 1, 7), 2, as_dtype("uint8")), (), tags=("broadcast",)), Sample(cls((9, 2), 0, as_dtype("float16")), ())]
+        return [
+            Sample(cls((3, 5), 1, int32), (), tags=("odd",)),
+            Sample(cls((0, 3), 1, int64), (), tags=("size0",)),
+            Sample(cls((1,), 0, float32), (), tags=("size1",)),
+            Sample(cls((2, 1, 7), 2, as_dtype("uint8")), (), tags=("broadcast",)),
+            Sample(cls((9, 2), 0, as_dtype("float16")), ()),
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
-        return [BadSample(cls((3,), 1, int32), (), ShapeError, "no axis 1"), BadSample(cls((3,), 0, bool_), (), DTypeError, "not bool")]
+        return [
+            BadSample(cls((3,), 1, int32), (), ShapeError, "no axis 1"),
+            BadSample(cls((3,), 0, bool_), (), DTypeError, "not bool"),
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +100,7 @@ class Take(Op):
         _needs_integers(self, indices)
         if not 0 <= self.axis < x.rank:
             raise ShapeError(f"Take: there is no axis {self.axis} in {x}")
-        return x.with_shape(x.shape[: self.axis] + indices.shape + x.shape[self.axis + 1:])
+        return x.with_shape(x.shape[: self.axis] + indices.shape + x.shape[self.axis + 1 :])
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
         x, indices = arrays
@@ -106,19 +114,34 @@ class Take(Op):
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         x, indices = node.inputs
         end = self.axis + indices.rank
-        i = _checked(args[1](at[self.axis:end]), x.shape[self.axis], self, ctx)
+        i = _checked(args[1](at[self.axis : end]), x.shape[self.axis], self, ctx)
         return args[0]((*at[: self.axis], i, *at[end:]))
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls(axis), (rng.standard_normal(x).astype(np.float32), rng.integers(0, max(x[axis], 1), shape).astype(dtype)), tags=(tag,))
-                for axis, x, shape, dtype, tag in [(0, (5, 3), (7,), np.int32, "odd"), (1, (2, 5, 3), (3, 2), np.int64, "odd"), (0, (3, 2), (0,), np.int32, "size0"),
-                                                   (0, (0, 2), (0, 3), np.int32, "size0"), (0, (1,), (), np.int64, "size1"), (2, (2, 1, 4), (5, 1), np.uint8, "broadcast")]]
+        return [
+            Sample(
+                cls(axis),
+                (rng.standard_normal(x).astype(np.float32), rng.integers(0, max(x[axis], 1), shape).astype(dtype)),
+                tags=(tag,),
+            )
+            for axis, x, shape, dtype, tag in [
+                (0, (5, 3), (7,), np.int32, "odd"),
+                (1, (2, 5, 3), (3, 2), np.int64, "odd"),
+                (0, (3, 2), (0,), np.int32, "size0"),
+                (0, (0, 2), (0, 3), np.int32, "size0"),
+                (0, (1,), (), np.int64, "size1"),
+                (2, (2, 1, 4), (5, 1), np.uint8, "broadcast"),
+            ]
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         x = TensorType((5, 3), float32)
-        return [BadSample(cls(0), (x, x), DTypeError, r"integer indices, got float32\[5, 3\]"), BadSample(cls(2), (x, TensorType((2,), int32)), ShapeError, "no axis 2")]
+        return [
+            BadSample(cls(0), (x, x), DTypeError, r"integer indices, got float32\[5, 3\]"),
+            BadSample(cls(2), (x, TensorType((2,), int32)), ShapeError, "no axis 2"),
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,16 +159,18 @@ class ScatterAdd(Op):
             raise DTypeError(f"ScatterAdd needs numbers, got {x}")
         if not 0 <= self.axis < x.rank:
             raise ShapeError(f"ScatterAdd: there is no axis {self.axis} in {x}")
-        expected = x.with_shape(x.shape[: self.axis] + indices.shape + x.shape[self.axis + 1:])
+        expected = x.with_shape(x.shape[: self.axis] + indices.shape + x.shape[self.axis + 1 :])
         if not updates.same(expected):
-            raise ShapeError(f"ScatterAdd: updates for {x} at {shape_text(indices.shape)} indices along axis {self.axis} have type {expected}, got {updates}")
+            raise ShapeError(
+                f"ScatterAdd: updates for {x} at {shape_text(indices.shape)} indices along axis {self.axis} have type {expected}, got {updates}"
+            )
         return x
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
         x, indices, updates = arrays
         _check_range("ScatterAdd", indices, x.shape[self.axis])
         out = np.moveaxis(x.astype(np.float64 if as_dtype(x.dtype).is_float else x.dtype), self.axis, 0).copy()
-        rest = updates.reshape(x.shape[: self.axis] + (indices.size,) + x.shape[self.axis + 1:])
+        rest = updates.reshape(x.shape[: self.axis] + (indices.size,) + x.shape[self.axis + 1 :])
         for i, u in zip(indices.reshape(-1), np.moveaxis(rest, self.axis, 0)):
             out[i] += u
         return np.moveaxis(out, 0, self.axis).astype(x.dtype)
@@ -153,17 +178,21 @@ class ScatterAdd(Op):
     def vjp(self, node: Node, ct: Node) -> Cotangents:
         return ct, None, f.node(Take(self.axis), ct, node.inputs[1])
 
-    def lower_stages(self, node: Node, args: Sequence[IndexFn], out: Buffer, ctx: LowerContext) -> tuple[tuple[Axis, ...], list[Store]]:
+    def lower_stages(
+        self, node: Node, args: Sequence[IndexFn], out: Buffer, ctx: LowerContext
+    ) -> tuple[tuple[Axis, ...], list[Store]]:
         """(grid axes, stages): ``x`` is stored, then the updates are added one index after the other. Grid points share no element:
         they number the axes not scattered over."""
         x, indices = node.inputs[0].type, node.inputs[1].type
-        grid = ctx.axes(x.shape[: self.axis] + x.shape[self.axis + 1:], "i")
-        before, after = grid[: self.axis], grid[self.axis:]
+        grid = ctx.axes(x.shape[: self.axis] + x.shape[self.axis + 1 :], "i")
+        before, after = grid[: self.axis], grid[self.axis :]
         (row,) = ctx.axes([x.shape[self.axis]], "i")
         over = ctx.axes(indices.shape, "u")
         i = _checked(args[1](over), x.shape[self.axis], self, ctx)
-        return grid, [Store(out, (row,), (*before, row, *after), args[0]((*before, row, *after))),
-                      Store(out, (), (*before, i, *after), args[2]((*before, *over, *after)), over=over, combine=SUM)]
+        return grid, [
+            Store(out, (row,), (*before, row, *after), args[0]((*before, row, *after))),
+            Store(out, (), (*before, i, *after), args[2]((*before, *over, *after)), over=over, combine=SUM),
+        ]
 
     def flops(self, node: Node) -> int:
         return node.inputs[2].type.size if node.dtype.is_float else 0
@@ -171,19 +200,37 @@ class ScatterAdd(Op):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
         out = []
-        for axis, x, shape, dtype, tag in [(0, (5, 3), (9,), np.int32, "odd"), (1, (2, 5, 3), (3, 2), np.int64, "odd"), (0, (3, 2), (0,), np.int32, "size0"),
-                                           (0, (1,), (), np.int64, "size1"), (2, (2, 1, 4), (5, 1), np.uint8, "broadcast"), (0, (4,), (7,), np.int32, "odd")]:
-            updates = x[:axis] + shape + x[axis + 1:]
-            out.append(Sample(cls(axis), (rng.standard_normal(x).astype(np.float32), rng.integers(0, x[axis], shape).astype(dtype),
-                                          rng.standard_normal(updates).astype(np.float32)), tags=(tag,)))
+        for axis, x, shape, dtype, tag in [
+            (0, (5, 3), (9,), np.int32, "odd"),
+            (1, (2, 5, 3), (3, 2), np.int64, "odd"),
+            (0, (3, 2), (0,), np.int32, "size0"),
+            (0, (1,), (), np.int64, "size1"),
+            (2, (2, 1, 4), (5, 1), np.uint8, "broadcast"),
+            (0, (4,), (7,), np.int32, "odd"),
+        ]:
+            updates = x[:axis] + shape + x[axis + 1 :]
+            out.append(
+                Sample(
+                    cls(axis),
+                    (
+                        rng.standard_normal(x).astype(np.float32),
+                        rng.integers(0, x[axis], shape).astype(dtype),
+                        rng.standard_normal(updates).astype(np.float32),
+                    ),
+                    tags=(tag,),
+                )
+            )
         return out
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         x, i = TensorType((5, 3), float32), TensorType((2,), int32)
-        return [BadSample(cls(0), (x, i, TensorType((3, 2), float32)), ShapeError, r"have type float32\[2, 3\], got float32\[3, 2\]"),
-                BadSample(cls(2), (x, i, x), ShapeError, "no axis 2"), BadSample(cls(0), (x, i.with_dtype(float32), x), DTypeError, "integer indices"),
-                BadSample(cls(0), (x.with_dtype(bool_), i, x), DTypeError, "needs numbers")]
+        return [
+            BadSample(cls(0), (x, i, TensorType((3, 2), float32)), ShapeError, r"have type float32\[2, 3\], got float32\[3, 2\]"),
+            BadSample(cls(2), (x, i, x), ShapeError, "no axis 2"),
+            BadSample(cls(0), (x, i.with_dtype(float32), x), DTypeError, "integer indices"),
+            BadSample(cls(0), (x.with_dtype(bool_), i, x), DTypeError, "needs numbers"),
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +247,9 @@ class TakeAlongAxis(Op):
         _needs_integers(self, indices)
         if not 0 <= self.axis < x.rank:
             raise ShapeError(f"TakeAlongAxis: there is no axis {self.axis} in {x}")
-        if not indices.with_dtype(x.dtype).same(x.with_shape((*x.shape[: self.axis], *indices.shape[self.axis:self.axis + 1], *x.shape[self.axis + 1:]))):
+        if not indices.with_dtype(x.dtype).same(
+            x.with_shape((*x.shape[: self.axis], *indices.shape[self.axis : self.axis + 1], *x.shape[self.axis + 1 :]))
+        ):
             raise ShapeError(f"TakeAlongAxis: {x} and indices {indices} differ in more than axis {self.axis}")
         return x.with_shape(indices.shape)
 
@@ -212,25 +261,42 @@ class TakeAlongAxis(Op):
     def vjp(self, node: Node, ct: Node) -> Cotangents:
         """Every element of x sums the cotangents whose index is its own: a reduction without conflicts."""
         x, indices = node.inputs
-        wide = (*x.shape[: self.axis], x.shape[self.axis], *indices.shape[self.axis:])
+        wide = (*x.shape[: self.axis], x.shape[self.axis], *indices.shape[self.axis :])
         hit = f.eq(f.iota(wide, self.axis, indices.dtype), f.broadcast_to(f.expand_dims(indices, (self.axis,)), wide))
         return f.sum_(f.where(hit, f.broadcast_to(f.expand_dims(ct, (self.axis,)), wide), 0), (self.axis + 1,)), None
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         i = _checked(args[1](at), node.inputs[0].shape[self.axis], self, ctx)
-        return args[0]((*at[: self.axis], i, *at[self.axis + 1:]))
+        return args[0]((*at[: self.axis], i, *at[self.axis + 1 :]))
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls(axis), (rng.standard_normal(x).astype(np.float32), rng.integers(0, x[axis], (*x[:axis], n, *x[axis + 1:])).astype(dtype)), tags=(tag,))
-                for axis, x, n, dtype, tag in [(0, (5, 3), 7, np.int32, "odd"), (1, (2, 5, 3), 2, np.int64, "odd"), (1, (3, 2), 0, np.int32, "size0"),
-                                               (0, (1,), 1, np.int64, "size1"), (2, (2, 1, 4), 5, np.uint8, "broadcast")]]
+        return [
+            Sample(
+                cls(axis),
+                (
+                    rng.standard_normal(x).astype(np.float32),
+                    rng.integers(0, x[axis], (*x[:axis], n, *x[axis + 1 :])).astype(dtype),
+                ),
+                tags=(tag,),
+            )
+            for axis, x, n, dtype, tag in [
+                (0, (5, 3), 7, np.int32, "odd"),
+                (1, (2, 5, 3), 2, np.int64, "odd"),
+                (1, (3, 2), 0, np.int32, "size0"),
+                (0, (1,), 1, np.int64, "size1"),
+                (2, (2, 1, 4), 5, np.uint8, "broadcast"),
+            ]
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         x, i = TensorType((5, 3), float32), TensorType((5, 1), int32)
-        return [BadSample(cls(0), (x, i), ShapeError, "differ in more than axis 0"), BadSample(cls(1), (x, i.with_dtype(float32)), DTypeError, "integer indices"),
-                BadSample(cls(2), (x, i), ShapeError, "no axis 2")]
+        return [
+            BadSample(cls(0), (x, i), ShapeError, "differ in more than axis 0"),
+            BadSample(cls(1), (x, i.with_dtype(float32)), DTypeError, "integer indices"),
+            BadSample(cls(2), (x, i), ShapeError, "no axis 2"),
+        ]
 
 
 def iota(shape: Sequence[int], axis: int = 0, dtype=int32) -> Node:
@@ -256,7 +322,7 @@ def take_along_axis(x, indices, axis: int = -1, wrap: bool = False) -> Node:
     axis = f.one_axis("take_along_axis", axis, x.rank)
     if x.rank != indices.rank:
         raise ShapeError(f"take_along_axis needs operands of one rank, got {x.type} and {indices.type}")
-    rest = [s[:axis] + s[axis + 1:] for s in (x.shape, indices.shape)]
+    rest = [s[:axis] + s[axis + 1 :] for s in (x.shape, indices.shape)]
     common = f.broadcast_shapes("take_along_axis", *rest)
     x = f.broadcast_to(x, (*common[:axis], x.shape[axis], *common[axis:]))
     indices = f.broadcast_to(indices, (*common[:axis], indices.shape[axis], *common[axis:]))
@@ -268,7 +334,7 @@ def scatter_add(x, indices, updates, axis: int = 0) -> Node:
     x, updates = f.operands("scatter_add", x, updates)
     indices = f.constant(indices)
     axis = f.one_axis("scatter_add", axis, x.rank)
-    updates = f.broadcast_to(updates, x.shape[:axis] + indices.shape + x.shape[axis + 1:])
+    updates = f.broadcast_to(updates, x.shape[:axis] + indices.shape + x.shape[axis + 1 :])
     return f.node(ScatterAdd(axis), x, indices, updates)
 
 

@@ -77,6 +77,12 @@ def cast(x, dtype) -> Node:
     return node(Cast(dtype), x)
 
 
+def floating(x) -> Node:
+    """``x``; integers and bool as float32."""
+    x = constant(x)
+    return x if x.dtype.is_float else cast(x, float32)
+
+
 def broadcast_to(x, shape: Sequence[int]) -> Node:
     """``x`` repeated to ``shape`` by NumPy's rules."""
     x, shape = constant(x), tuple(shape)
@@ -106,7 +112,9 @@ def broadcast_shapes(name: str, *shapes: Sequence[int]) -> tuple[int, ...]:
             elif n == 1:
                 n = m
             elif m != 1:
-                raise ShapeError(f"{name}: shapes {' and '.join(map(shape_text, shapes))} can't be broadcast ({text(n)} against {text(m)})")
+                raise ShapeError(
+                    f"{name}: shapes {' and '.join(map(shape_text, shapes))} can't be broadcast ({text(n)} against {text(m)})"
+                )
         out.append(n)
     return tuple(reversed(out))
 

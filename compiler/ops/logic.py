@@ -150,8 +150,13 @@ class Select(Op):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
         out = []
-        for shape, dtype, tag in [((3, 5), np.float32, "odd"), ((0, 2), np.float32, "size0"), ((), np.float32, "size1"),
-                                  ((2, 1, 3), np.int64, "broadcast"), ((7,), np.bool_, "odd")]:
+        for shape, dtype, tag in [
+            ((3, 5), np.float32, "odd"),
+            ((0, 2), np.float32, "size0"),
+            ((), np.float32, "size1"),
+            ((2, 1, 3), np.int64, "broadcast"),
+            ((7,), np.bool_, "odd"),
+        ]:
             a, b = (np.asarray(rng.uniform(-9, 9, shape)).astype(dtype) for _ in range(2))
             out.append(Sample(cls(), (np.asarray(rng.integers(0, 2, shape)).astype(np.bool_), a, b), tags=(tag,)))
         return out
@@ -159,7 +164,9 @@ class Select(Op):
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         t, c = TensorType((2, 3), float32), TensorType((2, 3), bool_)
-        return [BadSample(cls(), (t, t, t), DTypeError, "needs a bool condition, got float32"),
-                BadSample(cls(), (c, t, t.with_dtype(int32)), ShapeError, "one shape and type"),
-                BadSample(cls(), (c.with_shape((3,)), t, t), ShapeError, r"bool\[3\], float32\[2, 3\]"),
-                BadSample(cls(), (c, t), ShapeError, "takes 3 operands, got 2")]
+        return [
+            BadSample(cls(), (t, t, t), DTypeError, "needs a bool condition, got float32"),
+            BadSample(cls(), (c, t, t.with_dtype(int32)), ShapeError, "one shape and type"),
+            BadSample(cls(), (c.with_shape((3,)), t, t), ShapeError, r"bool\[3\], float32\[2, 3\]"),
+            BadSample(cls(), (c, t), ShapeError, "takes 3 operands, got 2"),
+        ]

@@ -9,13 +9,14 @@ import numpy as np
 
 from ...runtime import dim
 from ...runtime.dtype import float32, int32
-from ...runtime.errors import ArgumentError, DTypeError, ShapeError
+from ...runtime.errors import ArgumentError, ShapeError
 from ..ir.graph import Node
 from ..ir.types import TensorType
 from ..kernel import simplify as ix
 from ..kernel.expr import Const, Expr, Where, index
 from . import functional as f
 from .base import BadSample, IndexFn, LowerContext, Op, Sample, is_one, shape_text
+from .slicing import Slice
 
 Cotangents = tuple[Node | None, ...]
 
@@ -34,8 +35,10 @@ class Reshape(Op):
     def infer(self, *types: TensorType) -> TensorType:
         x = types[0]
         if dim.size(x.shape) != dim.size(self.shape):
-            raise ShapeError(f"can't reshape {shape_text(x.shape)} ({dim.text(x.size)} elements) to {shape_text(self.shape)}"
-                             f" ({dim.text(dim.size(self.shape))} elements)")
+            raise ShapeError(
+                f"can't reshape {shape_text(x.shape)} ({dim.text(x.size)} elements) to {shape_text(self.shape)}"
+                f" ({dim.text(dim.size(self.shape))} elements)"
+            )
         return x.with_shape(self.shape)
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
@@ -57,13 +60,31 @@ class Reshape(Op):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls(to), (rng.standard_normal(shape).astype(np.float32),), tags=(tag,)) for shape, to, tag in [
-            ((3, 10), (5, 6), "odd"), ((0, 3), (3, 0, 2), "size0"), ((1, 1), (), "size1"), ((), (1, 1), "size1"), ((2, 1, 9), (2, 3, 1, 3), "broadcast"),
-            ((2, 3, 5, 7), (6, 35), "odd"), ((6, 35), (3, 2, 5, 7), "odd"), ((5, 12), (5, 2, 6), "odd"), ((4, 9), (6, 6), "odd")]]
+        return [
+            Sample(cls(to), (rng.standard_normal(shape).astype(np.float32),), tags=(tag,))
+            for shape, to, tag in [
+                ((3, 10), (5, 6), "odd"),
+                ((0, 3), (3, 0, 2), "size0"),
+                ((1, 1), (), "size1"),
+                ((), (1, 1), "size1"),
+                ((2, 1, 9), (2, 3, 1, 3), "broadcast"),
+                ((2, 3, 5, 7), (6, 35), "odd"),
+                ((6, 35), (3, 2, 5, 7), "odd"),
+                ((5, 12), (5, 2, 6), "odd"),
+                ((4, 9), (6, 6), "odd"),
+            ]
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
-        return [BadSample(cls((4, 2)), (TensorType((3, 3), float32),), ShapeError, r"can't reshape \[3, 3\] \(9 elements\) to \[4, 2\] \(8 elements\)")]
+        return [
+            BadSample(
+                cls((4, 2)),
+                (TensorType((3, 3), float32),),
+                ShapeError,
+                r"can't reshape \[3, 3\] \(9 elements\) to \[4, 2\] \(8 elements\)",
+            )
+        ]
 
 
 def reshape_groups(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
@@ -116,14 +137,24 @@ class Transpose(Op):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls(perm), (rng.standard_normal(shape).astype(np.float32),), tags=(tag,)) for shape, perm, tag in [
-            ((3, 5), (1, 0), "odd"), ((0, 3, 2), (2, 0, 1), "size0"), ((), (), "size1"), ((2, 1, 3), (1, 2, 0), "broadcast"),
-            ((2, 3, 5, 7), (0, 3, 1, 2), "odd"), ((2, 3, 5, 7), (2, 0, 3, 1), "odd")]]
+        return [
+            Sample(cls(perm), (rng.standard_normal(shape).astype(np.float32),), tags=(tag,))
+            for shape, perm, tag in [
+                ((3, 5), (1, 0), "odd"),
+                ((0, 3, 2), (2, 0, 1), "size0"),
+                ((), (), "size1"),
+                ((2, 1, 3), (1, 2, 0), "broadcast"),
+                ((2, 3, 5, 7), (0, 3, 1, 2), "odd"),
+                ((2, 3, 5, 7), (2, 0, 3, 1), "odd"),
+            ]
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
-        return [BadSample(cls((0, 0)), (TensorType((2, 3), float32),), ShapeError, r"\(0, 0\) is not a permutation of the 2 axes"),
-                BadSample(cls((0,)), (TensorType((2, 3), float32),), ShapeError, "not a permutation")]
+        return [
+            BadSample(cls((0, 0)), (TensorType((2, 3), float32),), ShapeError, r"\(0, 0\) is not a permutation of the 2 axes"),
+            BadSample(cls((0,)), (TensorType((2, 3), float32),), ShapeError, "not a permutation"),
+        ]
 
 
 def inverse(perm: tuple[int, ...]) -> tuple[int, ...]:
@@ -148,7 +179,7 @@ class Broadcast(Op):
 
     def repeats(self, x: TensorType) -> tuple[bool, ...]:
         """For each axis of the operand, whether its one element is repeated."""
-        tail = self.shape[len(self.shape) - x.rank:]
+        tail = self.shape[len(self.shape) - x.rank :]
         return tuple([dim.key(n) != dim.key(m) and (is_one(n) or n != m) for n, m in zip(x.shape, tail)])
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -169,164 +200,28 @@ class Broadcast(Op):
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         x = node.inputs[0].type
-        tail = at[len(at) - x.rank:]
+        tail = at[len(at) - x.rank :]
         return args[0](tuple([index(0) if r else e for e, r in zip(tail, self.repeats(x))]))
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls(to), (rng.standard_normal(shape).astype(np.float32),), tags=(tag,)) for shape, to, tag in [
-            ((3, 1), (3, 5), "odd"), ((1, 3), (0, 3), "size0"), ((), (1,), "size1"), ((2, 1, 3), (2, 2, 5, 3), "broadcast"), ((7,), (3, 7), "odd")]]
+        return [
+            Sample(cls(to), (rng.standard_normal(shape).astype(np.float32),), tags=(tag,))
+            for shape, to, tag in [
+                ((3, 1), (3, 5), "odd"),
+                ((1, 3), (0, 3), "size0"),
+                ((), (1,), "size1"),
+                ((2, 1, 3), (2, 2, 5, 3), "broadcast"),
+                ((7,), (3, 7), "odd"),
+            ]
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
-        return [BadSample(cls((2, 4)), (TensorType((2, 3), float32),), ShapeError, r"can't broadcast \[2, 3\] to \[2, 4\]"),
-                BadSample(cls((3,)), (TensorType((1, 3), float32),), ShapeError, r"can't broadcast \[1, 3\] to \[3\]")]
-
-
-@dataclass(frozen=True, eq=False)
-class Slice(Op):
-    """Along axis a the ``sizes[a]`` elements ``starts[a] + i * steps[a]``. Steps may be negative (a flip), not 0."""
-
-    starts: tuple[int, ...]
-    sizes: tuple[int, ...]
-    steps: tuple[int, ...]
-
-    kind = "movement"
-    affine = True
-    cheap = True
-
-    def infer(self, *types: TensorType) -> TensorType:
-        x = types[0]
-        if not len(self.starts) == len(self.sizes) == len(self.steps) == x.rank:
-            raise ShapeError(f"Slice needs a start, a size and a step for each of the {x.rank} axes of {x}, got {self}")
-        for axis, (n, start, count, step) in enumerate(zip(x.shape, self.starts, self.sizes, self.steps)):
-            if step == 0:
-                raise ArgumentError(f"Slice: the step of axis {axis} is 0")
-            if dim.key(start) == 0 and dim.key(step) == 1 and dim.key(count) == dim.key(n):
-                continue
-            if count == 0:
-                continue
-            last = start + (count - 1) * step
-            if count < 0 or start < 0 or last < 0 or start >= n or last >= n:
-                raise ShapeError(f"Slice: {dim.text(count)} elements from {dim.text(start)} in steps of {step} leave axis {axis} of {x}")
-        return x.with_shape(self.sizes)
-
-    def eval(self, *arrays: np.ndarray) -> np.ndarray:
-        x = arrays[0]
-        for axis, (start, count, step) in enumerate(zip(self.starts, self.sizes, self.steps)):
-            x = np.take(x, [start + i * step for i in range(int(count))], axis) if step != 1 else \
-                x[(slice(None),) * axis + (slice(int(start), int(start + count)),)]
-        return x
-
-    def vjp(self, node: Node, ct: Node) -> Cotangents:
-        backwards = tuple([a for a, step in enumerate(self.steps) if step < 0])
-        padding, interior = [], []
-        for n, start, count, step in zip(node.inputs[0].shape, self.starts, self.sizes, self.steps):
-            first = start if step > 0 else start + (count - 1) * step
-            stride = abs(step)
-            if count == 0:
-                padding.append((0, n))
-            else:
-                padding.append((first, n - first - (count - 1) * stride - 1))
-            interior.append(stride - 1)
-        return (f.pad(f.flip(ct, backwards), tuple(padding), 0, tuple(interior)),)
-
-    def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
-        return args[0](tuple([ix.add(ix.mul(e, step), index(start)) for e, start, step in zip(at, self.starts, self.steps)]))
-
-    @classmethod
-    def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls(*spec), (rng.standard_normal(shape).astype(np.float32),), tags=(tag,)) for shape, spec, tag in [
-            ((5, 7), ((1, 0), (3, 7), (1, 1)), "odd"), ((3, 4), ((1, 4), (2, 0), (1, 1)), "size0"), ((4, 3), ((2, 1), (1, 1), (1, 1)), "size1"),
-            ((9,), ((1,), (3,), (3,)), "odd"), ((9, 2), ((8, 0), (5, 2), (-2, 1)), "odd"), ((2, 1, 5), ((0, 0, 4), (2, 1, 5), (1, 1, -1)), "broadcast"),
-            ((), ((), (), ()), "size1"), ((0, 3), ((0, 2), (0, 2), (1, -2)), "size0")]]
-
-    @classmethod
-    def bad_samples(cls) -> list[BadSample]:
-        x = TensorType((4, 3), float32)
-        return [BadSample(cls((2, 0), (3, 3), (1, 1)), (x,), ShapeError, "3 elements from 2 in steps of 1 leave axis 0"),
-                BadSample(cls((0, 1), (4, 3), (1, -1)), (x,), ShapeError, "leave axis 1"),
-                BadSample(cls((0, 0), (4, 3), (1, 0)), (x,), ArgumentError, "step of axis 1 is 0"),
-                BadSample(cls((0,), (4,), (1,)), (x,), ShapeError, "each of the 2 axes")]
-
-
-@dataclass(frozen=True, eq=False)
-class Pad(Op):
-    """``value`` around (``lo``, ``hi``: negative ones crop) and between (``interior``) the elements of every axis."""
-
-    lo: tuple[int, ...]
-    hi: tuple[int, ...]
-    interior: tuple[int, ...]
-    value: float | int | bool = 0
-
-    kind = "movement"
-
-    def infer(self, *types: TensorType) -> TensorType:
-        x = types[0]
-        if not len(self.lo) == len(self.hi) == len(self.interior) == x.rank:
-            raise ShapeError(f"Pad needs widths for each of the {x.rank} axes of {x}, got {self}")
-        if x.dtype.is_int and isinstance(self.value, float) and not self.value.is_integer():
-            raise DTypeError(f"Pad: {self.value} is not a value of {x.dtype}")
-        out = []
-        for axis, (n, lo, hi, between) in enumerate(zip(x.shape, self.lo, self.hi, self.interior)):
-            if between < 0:
-                raise ArgumentError(f"Pad: the interior width of axis {axis} is {between}; it can't be negative")
-            m = _spread(n, between) + lo + hi
-            if (lo < 0 or hi < 0) and m < 0:
-                raise ShapeError(f"Pad: cropping {dim.text(lo)} and {dim.text(hi)} leaves nothing of axis {axis} of {x}")
-            out.append(m)
-        return x.with_shape(tuple(out))
-
-    def eval(self, *arrays: np.ndarray) -> np.ndarray:
-        x = arrays[0]
-        for axis, (lo, hi, between) in enumerate(zip(self.lo, self.hi, self.interior)):
-            x = np.moveaxis(x, axis, 0)
-            wide = np.full((int(_spread(x.shape[0], between)), *x.shape[1:]), self.value, x.dtype)
-            wide[:: int(between) + 1] = x
-            around = [np.full((max(int(w), 0), *x.shape[1:]), self.value, x.dtype) for w in (lo, hi)]
-            wide = np.concatenate([around[0], wide, around[1]])
-            wide = wide[max(-int(lo), 0): len(wide) - max(-int(hi), 0)]
-            x = np.moveaxis(wide, 0, axis)
-        return x
-
-    def vjp(self, node: Node, ct: Node) -> Cotangents:
-        x = node.inputs[0].type
-        cropped = f.pad(ct, tuple([(-lo, -hi) for lo, hi in zip(self.lo, self.hi)]))
-        return (f.node(Slice((0,) * x.rank, x.shape, tuple([n + 1 for n in self.interior])), cropped),)
-
-    def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
-        cond: Expr = Const(True, f.bool_)
-        where = []
-        for e, n, lo, between in zip(at, node.inputs[0].shape, self.lo, self.interior):
-            p = ix.sub(e, index(lo))
-            if dim.key(between) != 0:
-                cond = ix.both(cond, ix.equal(ix.mod(p, between + 1), index(0)))
-                p = ix.floordiv(p, between + 1)
-            cond = ix.both(cond, ix.within(p, 0, n))
-            where.append(p)
-        x = args[0](tuple(where))
-        return x if cond is Const(True, f.bool_) else Where(cond, x, Const(self.value, node.dtype))
-
-    @classmethod
-    def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        out = [Sample(cls(*spec), (rng.standard_normal(shape).astype(np.float32),), smooth=len(spec) == 3 or np.isfinite(spec[3]), tags=(tag,)) for shape, spec, tag in [
-            ((3, 5), ((1, 0), (2, 3), (0, 0)), "odd"), ((0, 3), ((1, 0), (1, 0), (0, 0)), "size0"), ((), ((), (), ()), "size1"),
-            ((2, 1, 4), ((0, 2, -1), (0, 1, -2), (0, 0, 0), -1.5), "broadcast"), ((5,), ((1,), (2,), (2,)), "odd"), ((1,), ((-1,), (3,), (1,)), "size1"),
-            ((7, 3), ((-2, 1), (4, -3), (1, 3), float("-inf")), "odd"), ((5, 2), ((-3, 0), (-2, 0), (0, 0)), "size0")]]
-        return [*out, Sample(cls((1,), (2,), (1,), 7), (rng.integers(0, 9, (5,)),), tags=("odd",))]
-
-    @classmethod
-    def bad_samples(cls) -> list[BadSample]:
-        x = TensorType((3,), float32)
-        return [BadSample(cls((-2,), (-2,), (0,)), (x,), ShapeError, "cropping -2 and -2 leaves nothing of axis 0"),
-                BadSample(cls((0, 0), (0, 0), (0, 0)), (x,), ShapeError, "each of the 1 axes"),
-                BadSample(cls((0,), (0,), (-1,)), (x,), ArgumentError, "can't be negative"),
-                BadSample(cls((1,), (0,), (0,), 0.5), (x.with_dtype(int32),), DTypeError, "0.5 is not a value of int32")]
-
-
-def _spread(n: int, between: int) -> int:
-    """The size of an axis with ``between`` elements put between neighbours."""
-    return n if type(between) is not dim.Dim and between == 0 or n == 0 else n + (n - 1) * between
+        return [
+            BadSample(cls((2, 4)), (TensorType((2, 3), float32),), ShapeError, r"can't broadcast \[2, 3\] to \[2, 4\]"),
+            BadSample(cls((3,)), (TensorType((1, 3), float32),), ShapeError, r"can't broadcast \[1, 3\] to \[3\]"),
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,11 +240,13 @@ class Concat(Op):
             raise ShapeError(f"Concat: there is no axis {self.axis} in {first}")
         total: int = 0
         for t in types:
-            around = [s[: self.axis] + s[self.axis + 1:] for s in (first.shape, t.shape)]
+            around = [s[: self.axis] + s[self.axis + 1 :] for s in (first.shape, t.shape)]
             if t.rank != first.rank or t.dtype is not first.dtype or around[0] != around[1]:
-                raise ShapeError(f"Concat along axis {self.axis} needs equal types but for that axis, got {' and '.join(map(str, types))}")
+                raise ShapeError(
+                    f"Concat along axis {self.axis} needs equal types but for that axis, got {' and '.join(map(str, types))}"
+                )
             total = total + t.shape[self.axis]
-        return first.with_shape((*first.shape[: self.axis], total, *first.shape[self.axis + 1:]))
+        return first.with_shape((*first.shape[: self.axis], total, *first.shape[self.axis + 1 :]))
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
         return np.concatenate(arrays, self.axis)
@@ -371,7 +268,7 @@ class Concat(Op):
             n = x.shape[self.axis]
             begin = end - n
             local = ix.sub(at[self.axis], index(begin))
-            value = arg((*at[: self.axis], local, *at[self.axis + 1:]))
+            value = arg((*at[: self.axis], local, *at[self.axis + 1 :]))
             cond = ix.both(ix.op_not(ix.less(local, index(0))), ix.less(at[self.axis], index(end)))
             out = value if cond is Const(True, f.bool_) else Where(cond, value, zero if out is None else out)
             end = begin
@@ -380,12 +277,81 @@ class Concat(Op):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls(axis), tuple([rng.standard_normal(shape).astype(np.float32) for shape in shapes]), tags=(tag,)) for axis, shapes, tag in [
-            (0, [(3, 5), (2, 5)], "odd"), (1, [(3, 1), (3, 0), (3, 4)], "size0"), (0, [(1,)], "size1"), (1, [(2, 1, 3), (2, 4, 3), (2, 1, 3), (2, 2, 3)], "broadcast"),
-            (2, [(1, 2, 3), (1, 2, 7)], "odd"), (0, [(0, 2), (0, 2)], "size0")]]
+        return [
+            Sample(cls(axis), tuple([rng.standard_normal(shape).astype(np.float32) for shape in shapes]), tags=(tag,))
+            for axis, shapes, tag in [
+                (0, [(3, 5), (2, 5)], "odd"),
+                (1, [(3, 1), (3, 0), (3, 4)], "size0"),
+                (0, [(1,)], "size1"),
+                (1, [(2, 1, 3), (2, 4, 3), (2, 1, 3), (2, 2, 3)], "broadcast"),
+                (2, [(1, 2, 3), (1, 2, 7)], "odd"),
+                (0, [(0, 2), (0, 2)], "size0"),
+            ]
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         x = TensorType((2, 3), float32)
-        return [BadSample(cls(0), (x, x.with_shape((2, 4))), ShapeError, r"axis 0 needs equal types.*\[2, 3\].*\[2, 4\]"), BadSample(cls(2), (x, x), ShapeError, "no axis 2"),
-                BadSample(cls(0), (x, x.with_dtype(int32)), ShapeError, "int32"), BadSample(cls(0), (), ShapeError, "at least one")]
+        return [
+            BadSample(cls(0), (x, x.with_shape((2, 4))), ShapeError, r"axis 0 needs equal types.*\[2, 3\].*\[2, 4\]"),
+            BadSample(cls(2), (x, x), ShapeError, "no axis 2"),
+            BadSample(cls(0), (x, x.with_dtype(int32)), ShapeError, "int32"),
+            BadSample(cls(0), (), ShapeError, "at least one"),
+        ]
+
+
+def transpose(x, perm: Sequence[int] | None = None) -> Node:
+    """Result axis i is axis ``perm[i]`` of ``x``; None reverses the axes."""
+    x = f.constant(x)
+    perm = tuple(reversed(range(x.rank))) if perm is None else f.axes_tuple("transpose", perm, x.rank)
+    if len(perm) != x.rank:
+        raise ShapeError(f"transpose: {perm} is not a permutation of the {x.rank} axes of {x.type}")
+    return x if perm == tuple(range(x.rank)) else f.node(Transpose(perm), x)
+
+
+def expand_dims(x, axes: int | Sequence[int]) -> Node:
+    """New axes of size 1 at these positions of the result."""
+    x = f.constant(x)
+    count = 1 if isinstance(axes, int) else len(axes)
+    at = f.axes_tuple("expand_dims", axes, x.rank + count)
+    rest = iter(x.shape)
+    return f.reshape(x, [1 if i in at else next(rest) for i in range(x.rank + count)])
+
+
+def squeeze(x, axes: int | Sequence[int] | None = None) -> Node:
+    """Without these axes (None: all) of size 1."""
+    x = f.constant(x)
+    at = [i for i, n in enumerate(x.shape) if is_one(n)] if axes is None else f.axes_tuple("squeeze", axes, x.rank)
+    for a in at:
+        if x.shape[a] != 1:
+            raise ShapeError(f"squeeze: axis {a} of {x.type} is not 1")
+    return f.reshape(x, [n for i, n in enumerate(x.shape) if i not in at])
+
+
+def concat(xs: Sequence, axis: int = 0) -> Node:
+    """The tensors one behind the other along ``axis``."""
+    if not len(xs):
+        raise ArgumentError("concat needs at least one tensor")
+    nodes = f.operands("concat", *xs)
+    axis = f.one_axis("concat", axis, nodes[0].rank)
+    return nodes[0] if len(nodes) == 1 else f.node(Concat(axis), *nodes)
+
+
+def stack(xs: Sequence, axis: int = 0) -> Node:
+    """The tensors along a new axis."""
+    if not len(xs):
+        raise ArgumentError("stack needs at least one tensor")
+    nodes = f.operands("stack", *xs)
+    axis = f.one_axis("stack", axis, nodes[0].rank + 1)
+    return concat([expand_dims(x, axis) for x in nodes], axis)
+
+
+def tile(x, reps: int | Sequence[int]) -> Node:
+    """NumPy's tile: the whole repeated along axes."""
+    x = f.constant(x)
+    reps = (reps,) if isinstance(reps, int) else tuple(reps)
+    reps = (1,) * (x.rank - len(reps)) + reps
+    x = f.reshape(x, (1,) * (len(reps) - x.rank) + x.shape)
+    doubled = [m for n in x.shape for m in (1, n)]
+    wide = [m for n, r in zip(x.shape, reps) for m in (r, n)]
+    return f.reshape(f.broadcast_to(f.reshape(x, doubled), wide), [n * r for n, r in zip(x.shape, reps)])

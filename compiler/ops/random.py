@@ -65,19 +65,30 @@ class RandomBits(Op):
         shape = tuple(map(int, self.shape))
         element = np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.uint64).reshape(shape)
         step = np.uint64(int(step) & 0xFFFFFFFF)
-        return np.asarray(philox((element & np.uint64(0xFFFFFFFF), element >> np.uint64(32), step, np.uint64(self.stream)), key)[self.word])
+        return np.asarray(
+            philox((element & np.uint64(0xFFFFFFFF), element >> np.uint64(32), step, np.uint64(self.stream)), key)[self.word]
+        )
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         def word(value: int) -> Expr:
             return Const(value, uint32)
+
         element = ix.ravel(at, self.shape)
         step = args[1](())
-        c = [Cast(element, uint32), Cast(op(s.shr, Cast(element, uint64), Const(32, uint64)), uint32),
-             step if step.dtype is uint32 else Cast(step, uint32), word(self.stream)]
+        c = [
+            Cast(element, uint32),
+            Cast(op(s.shr, Cast(element, uint64), Const(32, uint64)), uint32),
+            step if step.dtype is uint32 else Cast(step, uint32),
+            word(self.stream),
+        ]
         k = [args[0]((ix.index(0),)), args[0]((ix.index(1),))]
         for i in range(10):
-            c = [op(s.xor, op(s.xor, op(s.mulhi, c[2], word(_M1)), c[1]), k[0]), op(s.mul, c[2], word(_M1)),
-                 op(s.xor, op(s.xor, op(s.mulhi, c[0], word(_M0)), c[3]), k[1]), op(s.mul, c[0], word(_M0))]
+            c = [
+                op(s.xor, op(s.xor, op(s.mulhi, c[2], word(_M1)), c[1]), k[0]),
+                op(s.mul, c[2], word(_M1)),
+                op(s.xor, op(s.xor, op(s.mulhi, c[0], word(_M0)), c[3]), k[1]),
+                op(s.mul, c[0], word(_M0)),
+            ]
             if i < 9:
                 k = [op(s.add, k[0], word(_W0)), op(s.add, k[1], word(_W1))]
         return c[self.word]
@@ -85,16 +96,24 @@ class RandomBits(Op):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
         key = rng.integers(0, 2**32, 2, dtype=np.uint64).astype(np.uint32)
-        return [Sample(cls((3, 5), 7), (key, np.array(11, np.uint32)), tags=("odd",)), Sample(cls((0, 3), 0), (key, np.array(2**40 + 5, np.int64)), tags=("size0",)),
-                Sample(cls((), 2**32 - 1, 3), (key, np.array(-1, np.int32)), tags=("size1",)), Sample(cls((2, 1, 7), 1, 2), (key, np.array(0, np.uint64)), tags=("broadcast",)),
-                Sample(cls((33,), 5, 1), (key, np.array(9, np.int64)), tags=("odd",))]
+        return [
+            Sample(cls((3, 5), 7), (key, np.array(11, np.uint32)), tags=("odd",)),
+            Sample(cls((0, 3), 0), (key, np.array(2**40 + 5, np.int64)), tags=("size0",)),
+            Sample(cls((), 2**32 - 1, 3), (key, np.array(-1, np.int32)), tags=("size1",)),
+            Sample(cls((2, 1, 7), 1, 2), (key, np.array(0, np.uint64)), tags=("broadcast",)),
+            Sample(cls((33,), 5, 1), (key, np.array(9, np.int64)), tags=("odd",)),
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         key, step = TensorType((2,), uint32), TensorType((), int64)
-        return [BadSample(cls((3,), 0), (TensorType((3,), uint32), step), ShapeError, r"uint32\[2\], got uint32\[3\]"),
-                BadSample(cls((3,), 0), (key, TensorType((1,), int64)), DTypeError, "one integer"), BadSample(cls((3,), 0), (key, step.with_dtype(float32)), DTypeError, "float32"),
-                BadSample(cls((3,), 0, 4), (key, step), ArgumentError, "word is 0 to 3"), BadSample(cls((3,), 2**32), (key, step), ArgumentError, "stream 32 bits")]
+        return [
+            BadSample(cls((3,), 0), (TensorType((3,), uint32), step), ShapeError, r"uint32\[2\], got uint32\[3\]"),
+            BadSample(cls((3,), 0), (key, TensorType((1,), int64)), DTypeError, "one integer"),
+            BadSample(cls((3,), 0), (key, step.with_dtype(float32)), DTypeError, "float32"),
+            BadSample(cls((3,), 0, 4), (key, step), ArgumentError, "word is 0 to 3"),
+            BadSample(cls((3,), 2**32), (key, step), ArgumentError, "stream 32 bits"),
+        ]
 
 
 def random_bits(key, step, shape: Sequence[int], stream: int = 0, word: int = 0) -> Node:
@@ -106,7 +125,10 @@ def _unit(key, step, shape: Sequence[int], stream: int, word: int, dtype) -> Nod
     """Uniform in [0, 1): as many random bits as the type's mantissa holds, so that no value rounds to 1."""
     bits = random_bits(key, step, shape, stream, word)
     if dtype is float64:
-        high, low = f.cast(f.shift_right(bits, 5), float64), f.cast(f.shift_right(random_bits(key, step, shape, stream, word + 1), 6), float64)
+        high, low = (
+            f.cast(f.shift_right(bits, 5), float64),
+            f.cast(f.shift_right(random_bits(key, step, shape, stream, word + 1), 6), float64),
+        )
         return f.mul(f.add(f.mul(high, 2.0**26), low), 2.0**-53)
     digits = {"float32": 24, "float16": 11, "bfloat16": 8}[dtype.name]
     return f.cast(f.mul(f.cast(f.shift_right(bits, 32 - digits), float32), 2.0**-digits), dtype)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...runtime.dim import size
 from ...runtime.dtype import DType, as_dtype, bool_, float32, int32, int64
-from ...runtime.errors import DTypeError, ShapeError
+from ...runtime.errors import ArgumentError, DTypeError, ShapeError
 from ..ir.graph import Node
 from ..ir.types import TensorType
 from ..kernel import monoid as m
@@ -20,8 +20,17 @@ from . import functional as f
 from .base import BadSample, IndexFn, LowerContext, Op, Sample
 
 Cotangents = tuple[Node | None, ...]
-_CASES = [((3, 5), (1,), "odd"), ((3, 5), (0,), "odd"), ((0, 3), (0,), "size0"), ((3, 0), (0,), "size0"), ((1, 4), (0,), "size1"), ((), (), "size1"),
-          ((2, 1, 7), (0, 1, 2), "broadcast"), ((2, 3, 5, 4), (0, 2), "odd"), ((3, 5), (), "odd")]
+_CASES = [
+    ((3, 5), (1,), "odd"),
+    ((3, 5), (0,), "odd"),
+    ((0, 3), (0,), "size0"),
+    ((3, 0), (0,), "size0"),
+    ((1, 4), (0,), "size1"),
+    ((), (), "size1"),
+    ((2, 1, 7), (0, 1, 2), "broadcast"),
+    ((2, 3, 5, 4), (0, 2), "odd"),
+    ((3, 5), (), "odd"),
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +69,15 @@ class Reduction(Op):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
         # The extreme of nothing is infinite: no finite differences there.
-        out = [Sample(cls(axes), (np.asarray(rng.uniform(-2, 2, shape)).astype(np.float32),), smooth=0 not in [shape[a] for a in axes], tags=(tag,))
-               for shape, axes, tag in _CASES]
+        out = [
+            Sample(
+                cls(axes),
+                (np.asarray(rng.uniform(-2, 2, shape)).astype(np.float32),),
+                smooth=0 not in [shape[a] for a in axes],
+                tags=(tag,),
+            )
+            for shape, axes, tag in _CASES
+        ]
         out.append(Sample(cls((0,)), (rng.integers(-5, 6, (9, 3)),), tags=("odd",)))
         out.append(Sample(cls((1,)), (rng.standard_normal((3, 33)).astype(as_dtype("bfloat16").np),), tags=("odd",)))
         if cls.takes_bool:
@@ -71,9 +87,14 @@ class Reduction(Op):
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         x = TensorType((2, 3), float32)
-        out = [BadSample(cls((2,)), (x,), ShapeError, r"\(2,\) are not sorted, distinct axes"), BadSample(cls((1, 0)), (x,), ShapeError, r"\(1, 0\) are not"),
-               BadSample(cls((0, 0)), (x,), ShapeError, "distinct")]
-        return out if cls.takes_bool else [*out, BadSample(cls((0,)), (x.with_dtype(bool_),), DTypeError, "needs numbers, got bool")]
+        out = [
+            BadSample(cls((2,)), (x,), ShapeError, r"\(2,\) are not sorted, distinct axes"),
+            BadSample(cls((1, 0)), (x,), ShapeError, r"\(1, 0\) are not"),
+            BadSample(cls((0, 0)), (x,), ShapeError, "distinct"),
+        ]
+        return (
+            out if cls.takes_bool else [*out, BadSample(cls((0,)), (x.with_dtype(bool_),), DTypeError, "needs numbers, got bool")]
+        )
 
 
 class Sum(Reduction):
@@ -173,7 +194,7 @@ class _Arg(Op):
             raise DTypeError(f"{self.name} gives integers, not {self.dtype}")
         if x.shape[self.axis] == 0:
             raise ShapeError(f"{self.name}: axis {self.axis} of {x} has no elements")
-        return TensorType(x.shape[: self.axis] + x.shape[self.axis + 1:], self.dtype)
+        return TensorType(x.shape[: self.axis] + x.shape[self.axis + 1 :], self.dtype)
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
         x = arrays[0]
@@ -183,7 +204,7 @@ class _Arg(Op):
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         (r,) = ctx.axes([node.inputs[0].shape[self.axis]])
-        x = args[0]((*at[: self.axis], r, *at[self.axis:]))
+        x = args[0]((*at[: self.axis], r, *at[self.axis :]))
         position = Fold(self.monoid, (r,), (x, ix.add(r, ix.index(0))), item=1)
         return position if self.dtype is int64 else Cast(position, self.dtype)
 
@@ -196,16 +217,25 @@ class _Arg(Op):
         special = ties.copy()
         special[0], special[1, 3], special[2, 5:], special[3, 2] = -np.inf, np.nan, np.inf, -np.inf
         special[4] = np.inf
-        return [Sample(cls(1), (ties,), tags=("odd",)), Sample(cls(0, int64), (ties,), tags=("odd",)), Sample(cls(1), (special,)),
-                Sample(cls(0), (np.zeros((3, 0), np.float32),), tags=("size0",)), Sample(cls(0), (np.array([2.0], np.float32),), tags=("size1",)),
-                Sample(cls(1), (rng.standard_normal((2, 1, 7)).astype(np.float16),), tags=("broadcast",)), Sample(cls(1), (rng.integers(-9, 9, (2, 5, 3)),)),
-                Sample(cls(0), (rng.integers(0, 2, (4, 3)) > 0,))]
+        return [
+            Sample(cls(1), (ties,), tags=("odd",)),
+            Sample(cls(0, int64), (ties,), tags=("odd",)),
+            Sample(cls(1), (special,)),
+            Sample(cls(0), (np.zeros((3, 0), np.float32),), tags=("size0",)),
+            Sample(cls(0), (np.array([2.0], np.float32),), tags=("size1",)),
+            Sample(cls(1), (rng.standard_normal((2, 1, 7)).astype(np.float16),), tags=("broadcast",)),
+            Sample(cls(1), (rng.integers(-9, 9, (2, 5, 3)),)),
+            Sample(cls(0), (rng.integers(0, 2, (4, 3)) > 0,)),
+        ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         x = TensorType((2, 0), float32)
-        return [BadSample(cls(2), (x,), ShapeError, "no axis 2"), BadSample(cls(1), (x,), ShapeError, "axis 1 of float32.2, 0. has no elements"),
-                BadSample(cls(0, float32), (x,), DTypeError, "gives integers, not float32")]
+        return [
+            BadSample(cls(2), (x,), ShapeError, "no axis 2"),
+            BadSample(cls(1), (x,), ShapeError, "axis 1 of float32.2, 0. has no elements"),
+            BadSample(cls(0, float32), (x,), DTypeError, "gives integers, not float32"),
+        ]
 
 
 class ArgMax(_Arg):
@@ -216,3 +246,75 @@ class ArgMax(_Arg):
 class ArgMin(_Arg):
     kind = "reduction"
     monoid = m.ARGMIN
+
+
+def _fold(op: type, name: str, x: Node, axes, keepdims: bool) -> Node:
+    at = tuple(sorted(f.axes_tuple(name, axes, x.rank)))
+    out = f.node(op(at), x) if at else x
+    return f.reshape(out, [1 if i in at else n for i, n in enumerate(x.shape)]) if keepdims else out
+
+
+def sum_(x, axes=None, keepdims: bool = False) -> Node:
+    """The sum over ``axes`` (None: all); bool counts as int32."""
+    x = f.constant(x)
+    return _fold(Sum, "sum", f.cast(x, int32) if x.dtype is bool_ else x, axes, keepdims)
+
+
+def prod(x, axes=None, keepdims: bool = False) -> Node:
+    x = f.constant(x)
+    return _fold(Prod, "prod", f.cast(x, int32) if x.dtype is bool_ else x, axes, keepdims)
+
+
+def max_(x, axes=None, keepdims: bool = False) -> Node:
+    return _fold(Max, "max", f.constant(x), axes, keepdims)
+
+
+def min_(x, axes=None, keepdims: bool = False) -> Node:
+    return _fold(Min, "min", f.constant(x), axes, keepdims)
+
+
+def any_(x, axes=None, keepdims: bool = False) -> Node:
+    return _fold(Max, "any", f.cast(x, bool_), axes, keepdims)
+
+
+def all_(x, axes=None, keepdims: bool = False) -> Node:
+    return _fold(Min, "all", f.cast(x, bool_), axes, keepdims)
+
+
+def mean(x, axes=None, keepdims: bool = False) -> Node:
+    """The mean over ``axes``; integers become float32."""
+    x = f.constant(x)
+    x = x if x.dtype.is_float else f.cast(x, float32)
+    at = f.axes_tuple("mean", axes, x.rank)
+    return f.div(sum_(x, at, keepdims), size([x.shape[a] for a in at]))
+
+
+def var(x, axes=None, keepdims: bool = False) -> Node:
+    """The mean square distance from the mean (two passes: exact where the mean is large)."""
+    x = f.constant(x)
+    x = x if x.dtype.is_float else f.cast(x, float32)
+    return mean(f.square(f.sub(x, mean(x, axes, True))), axes, keepdims)
+
+
+def _arg(op: type, name: str, x, axes, keepdims: bool, dtype) -> Node:
+    x = f.constant(x)
+    shape = x.shape
+    if axes is None:
+        x, axis, kept = f.reshape(x, (x.type.size,)), 0, [1] * len(shape)
+    else:
+        at = f.axes_tuple(name, axes, x.rank)
+        if len(at) != 1:
+            raise ArgumentError(f"{name} works along one axis or over all, got axes {at}")
+        axis = at[0]
+        kept = [1 if i == axis else n for i, n in enumerate(shape)]
+    out = f.node(op(axis, as_dtype(dtype)), x)
+    return f.reshape(out, kept) if keepdims else out
+
+
+def argmax(x, axes=None, keepdims: bool = False, dtype=int32) -> Node:
+    """The position of the greatest element along an axis (None: in the flattened tensor), the first of equal ones."""
+    return _arg(ArgMax, "argmax", x, axes, keepdims, dtype)
+
+
+def argmin(x, axes=None, keepdims: bool = False, dtype=int32) -> Node:
+    return _arg(ArgMin, "argmin", x, axes, keepdims, dtype)

@@ -18,7 +18,7 @@ from kerogen.runtime.errors import ModelFormatError
 
 OPS = o.op_classes()
 
-TEXT = '''graph "net" {
+TEXT = """graph "net" {
   dims batch=7
   %i0 = input "x" : float32[batch, 3]
   %i1 = state "w" : float32[3, 3]
@@ -31,7 +31,7 @@ TEXT = '''graph "net" {
   output "new w" = %3
   alias 1 -> 1
 }
-'''
+"""
 
 
 def net() -> Graph:
@@ -53,7 +53,11 @@ def test_parsed_graph_computes_the_same(rng) -> None:
     graph, again = net(), parse_graph(TEXT, OPS)
     verify(again)
     assert graph_text(again) == TEXT
-    assert again.aliases == ((1, 1),) and again.output_names == ("y", "new w") and [n.op.role for n in again.inputs] == ["input", "state", "parameter"]
+    assert (
+        again.aliases == ((1, 1),)
+        and again.output_names == ("y", "new w")
+        and [n.op.role for n in again.inputs] == ["input", "state", "parameter"]
+    )
     assert key(again.outputs[0].shape) == key(graph.outputs[0].shape)
     assert again.outputs[0].inputs[0].origins == ("block/dense",)
     feed = [rng.standard_normal((7, 3)).astype(np.float32), rng.standard_normal((3, 3)).astype(np.float32), np.int64(1)]
@@ -63,7 +67,19 @@ def test_parsed_graph_computes_the_same(rng) -> None:
 
 def test_sizes_of_every_form_parse_back() -> None:
     n, m = Dim.free("batch", 7), Dim.free("time", 5)
-    for size in (n, 4 * n + 1, n - 2, n * m, (n + 1) // 2, n % 3, 3 - 1 * n + 2 * m, dim_max(n, m), n * n * 2 - m, (n * m + 3) // (m + 1) * 2, -1 * n + 9):
+    for size in (
+        n,
+        4 * n + 1,
+        n - 2,
+        n * m,
+        (n + 1) // 2,
+        n % 3,
+        3 - 1 * n + 2 * m,
+        dim_max(n, m),
+        n * n * 2 - m,
+        (n * m + 3) // (m + 1) * 2,
+        -1 * n + 9,
+    ):
         x = leaf("x", TensorType((n, m, abs(size) if type(size) is not Dim else size), float32))
         graph = Graph((x,), (o.neg(x),))
         again = parse_graph(graph_text(graph), OPS)
@@ -81,13 +97,28 @@ def test_constants_travel_by_digest(rng) -> None:
         parse_graph(text, OPS)
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("DotGeneral", "DotGenerale", "line 6: there is no op 'DotGenerale'"), ("%0 = ", "%1 = ", "line 7: %1 is made twice"), ("(%i0, %i1)", "(%i0, %i9)", "line 6: %i9 is used before"),
-    ("float32[3*batch]", "float32[4*batch]", r"line 7: Reshape gives float32\[3\*batch\], the text says float32\[4\*batch\]"), ("precision='highest'", "precision='best'", "line 6: .*'best' is none of"),
-    ("contract_a=(1,), ", "", "line 6: DotGeneral has the attributes"), ("alias 1 -> 1", "alias 1", "line 12: expected ->"), ("float32[3, 3]", "float33[3, 3]", "line 4: unknown type 'float33'"),
-    ("3*batch", "3*items", "line 7: can't read 'items'"), ("-1e-05", "__import__", "line 8: can't read '__import__'"), ('output "y" = %1', 'output "y" = %1 %2', "line 10: can't read '%2' at the end"),
-    ("batch=7", "batch=", "line 2: expected int"), ("shape=(3*batch,)", "shape=(3*batch", "line 7: expected"), ("input \"x\"", "buffer \"x\"", "line 3: there is no op 'buffer'"),
-    ("}\n", "", "has the form"), ("graph \"net\"", "digraph", "line 1: expected graph"), ("shape=(3, 3), value", "shape=(3, 'a'), value", "line 8")])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("DotGeneral", "DotGenerale", "line 6: there is no op 'DotGenerale'"),
+        ("%0 = ", "%1 = ", "line 7: %1 is made twice"),
+        ("(%i0, %i1)", "(%i0, %i9)", "line 6: %i9 is used before"),
+        ("float32[3*batch]", "float32[4*batch]", r"line 7: Reshape gives float32\[3\*batch\], the text says float32\[4\*batch\]"),
+        ("precision='highest'", "precision='best'", "line 6: .*'best' is none of"),
+        ("contract_a=(1,), ", "", "line 6: DotGeneral has the attributes"),
+        ("alias 1 -> 1", "alias 1", "line 12: expected ->"),
+        ("float32[3, 3]", "float33[3, 3]", "line 4: unknown type 'float33'"),
+        ("3*batch", "3*items", "line 7: can't read 'items'"),
+        ("-1e-05", "__import__", "line 8: can't read '__import__'"),
+        ('output "y" = %1', 'output "y" = %1 %2', "line 10: can't read '%2' at the end"),
+        ("batch=7", "batch=", "line 2: expected int"),
+        ("shape=(3*batch,)", "shape=(3*batch", "line 7: expected"),
+        ('input "x"', 'buffer "x"', "line 3: there is no op 'buffer'"),
+        ("}\n", "", "has the form"),
+        ('graph "net"', "digraph", "line 1: expected graph"),
+        ("shape=(3, 3), value", "shape=(3, 'a'), value", "line 8"),
+    ],
+)
 def test_broken_text_is_refused_with_its_line(old: str, new: str, message: str) -> None:
     assert old in TEXT
     with pytest.raises(ModelFormatError, match=message):

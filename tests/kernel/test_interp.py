@@ -24,9 +24,18 @@ def test_row_kernel_of_softmax(rng: np.random.Generator) -> None:
 
     def shifted(k: Axis):
         return op(s.exp, op(s.sub, Load(x, (i, k)), Ref("top", (), float32)))
-    kernel = Kernel("softmax", (x, y), 1, (i,), (
-        Reduce("top", (), (r,), monoid.MAX, (Load(x, (i, r)),)), Reduce("total", (), (q,), monoid.SUM, (shifted(q),)),
-        Store(y, (j,), (i, j), op(s.div, shifted(j), Ref("total", (), float32)))))
+
+    kernel = Kernel(
+        "softmax",
+        (x, y),
+        1,
+        (i,),
+        (
+            Reduce("top", (), (r,), monoid.MAX, (Load(x, (i, r)),)),
+            Reduce("total", (), (q,), monoid.SUM, (shifted(q),)),
+            Store(y, (j,), (i, j), op(s.div, shifted(j), Ref("total", (), float32))),
+        ),
+    )
     a, out = rng.standard_normal((5, 7)).astype(np.float32), np.empty((5, 7), np.float32)
     run(kernel, x=a, y=out)
     e = np.exp(a.astype(np.float64) - a.max(1, keepdims=True))
@@ -37,9 +46,21 @@ def test_stage_is_read_at_another_index(rng: np.random.Generator) -> None:
     """A local row, then each element minus its neighbour on the ring."""
     i, j, k = Axis("i", 4), Axis("j", 6), Axis("k", 6)
     x, y = Buffer("x", (4, 6), float64), Buffer("y", (4, 6), float64)
-    kernel = Kernel("ring", (x, y), 1, (i,), (
-        Stage("squares", (j,), op(s.mul, Load(x, (i, j)), Load(x, (i, j)))),
-        Store(y, (k,), (i, k), op(s.sub, Ref("squares", (k,), float64), Ref("squares", (ix.mod(ix.add(k, index(1)), 6),), float64)))))
+    kernel = Kernel(
+        "ring",
+        (x, y),
+        1,
+        (i,),
+        (
+            Stage("squares", (j,), op(s.mul, Load(x, (i, j)), Load(x, (i, j)))),
+            Store(
+                y,
+                (k,),
+                (i, k),
+                op(s.sub, Ref("squares", (k,), float64), Ref("squares", (ix.mod(ix.add(k, index(1)), 6),), float64)),
+            ),
+        ),
+    )
     a, out = rng.standard_normal((4, 6)), np.empty((4, 6))
     run(kernel, x=a, y=out)
     np.testing.assert_allclose(out, a**2 - np.roll(a**2, -1, 1), rtol=1e-12)
@@ -49,9 +70,21 @@ def test_kernels_larger_than_a_chunk_are_run_in_slices(rng: np.random.Generator,
     monkeypatch.setattr(interp, "_CHUNK", 40)
     i, j, k = Axis("i", 9), Axis("j", 5), Axis("k", 3)
     a, b, c = Buffer("a", (9, 3), float32), Buffer("b", (3, 5), float32), Buffer("c", (9, 5), float32)
-    kernel = Kernel("dot", (a, b, c), 1, (i, j), (Contract("s", (), (k,), Load(a, (i, k)), Load(b, (k, j)), float32),
-                                                  Store(c, (), (i, j), op(s.add, Ref("s", (), float32), Cast(i, float32)))))
-    x, y, out = rng.standard_normal((9, 3)).astype(np.float32), rng.standard_normal((3, 5)).astype(np.float32), np.empty((9, 5), np.float32)
+    kernel = Kernel(
+        "dot",
+        (a, b, c),
+        1,
+        (i, j),
+        (
+            Contract("s", (), (k,), Load(a, (i, k)), Load(b, (k, j)), float32),
+            Store(c, (), (i, j), op(s.add, Ref("s", (), float32), Cast(i, float32))),
+        ),
+    )
+    x, y, out = (
+        rng.standard_normal((9, 3)).astype(np.float32),
+        rng.standard_normal((3, 5)).astype(np.float32),
+        np.empty((9, 5), np.float32),
+    )
     run(kernel, a=x, b=y, c=out)
     np.testing.assert_allclose(out, x @ y + np.arange(9)[:, None], rtol=1e-5, atol=1e-6)
 
@@ -84,7 +117,13 @@ def test_guarded_store_and_store_outside() -> None:
 def test_scatter_adds_in_order_and_checks(rng: np.random.Generator) -> None:
     i, u = Axis("i", 3), Axis("u", 8)
     at, x, y = Buffer("at", (8,), int64), Buffer("x", (8, 3), float64), Buffer("y", (4, 3), float64)
-    kernel = Kernel("scatter", (at, x, y), 1, (i,), (Store(y, (), (Check(Load(at, (u,)), 4, 1), i), Load(x, (u, i)), over=(u,), combine=monoid.SUM),))
+    kernel = Kernel(
+        "scatter",
+        (at, x, y),
+        1,
+        (i,),
+        (Store(y, (), (Check(Load(at, (u,)), 4, 1), i), Load(x, (u, i)), over=(u,), combine=monoid.SUM),),
+    )
     where, a, out = rng.integers(0, 4, 8), rng.standard_normal((8, 3)), np.ones((4, 3))
     expected = np.ones((4, 3))
     for k in range(8):
@@ -104,8 +143,17 @@ def test_arg_monoids_take_the_first_and_prefer_nan(name: str, rng: np.random.Gen
     a[2] = -np.inf
     a[3] = np.inf
     m = {"argmax": monoid.ARGMAX, "argmin": monoid.ARGMIN}[name]
-    kernel = Kernel(name, (x, v, p), 2, (i,), (Reduce("m", (), (r,), m, (Load(x, (i, r)), r)), Store(v, (), (i,), Ref("m", (), float32, 0)),
-                                               Store(p, (), (i,), Ref("m", (), int64, 1))))
+    kernel = Kernel(
+        name,
+        (x, v, p),
+        2,
+        (i,),
+        (
+            Reduce("m", (), (r,), m, (Load(x, (i, r)), r)),
+            Store(v, (), (i,), Ref("m", (), float32, 0)),
+            Store(p, (), (i,), Ref("m", (), int64, 1)),
+        ),
+    )
     value, position = np.empty(6, np.float32), np.empty(6, np.int64)
     run(kernel, x=a, v=value, p=position)
     expected = getattr(np, name)(a, 1)
@@ -123,7 +171,9 @@ def combined(m: monoid.Monoid, elements: list[tuple], dtypes: tuple) -> tuple:
     outs = [Buffer(f"o{k}", (1,), d) for k, d in enumerate(state_types)]
     one = Axis("i", 1)
     new = m.combine(tuple(Load(b, (one,)) for b in held), m.lift(tuple(Load(b, (one,)) for b in buffers)))
-    kernel = Kernel("step", (*held, *buffers, *outs), len(outs), (one,), tuple(Store(o, (), (one,), e) for o, e in zip(outs, new)))
+    kernel = Kernel(
+        "step", (*held, *buffers, *outs), len(outs), (one,), tuple(Store(o, (), (one,), e) for o, e in zip(outs, new))
+    )
     for element in elements:
         arrays = {b.name: np.array([v], b.dtype.np) for b, v in zip((*held, *buffers), (*state, *element))}
         arrays.update({o.name: np.zeros(1, o.dtype.np) for o in outs})
@@ -132,8 +182,16 @@ def combined(m: monoid.Monoid, elements: list[tuple], dtypes: tuple) -> tuple:
     return tuple(state)
 
 
-@pytest.mark.parametrize(("name", "dtype"), [(name, d) for name in ("SUM", "PROD", "MAX", "MIN", "ARGMAX", "ARGMIN") for d in (float32, int32, bool_)
-                                            if d is not bool_ or name not in ("SUM", "PROD")], ids=str)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        (name, d)
+        for name in ("SUM", "PROD", "MAX", "MIN", "ARGMAX", "ARGMIN")
+        for d in (float32, int32, bool_)
+        if d is not bool_ or name not in ("SUM", "PROD")
+    ],
+    ids=str,
+)
 def test_monoids_by_init_lift_combine_equal_their_numpy_meaning(name: str, dtype, rng: np.random.Generator) -> None:
     m = getattr(monoid, name)
     for trial in range(6):
@@ -155,7 +213,7 @@ def test_casts_are_defined_everywhere() -> None:
     x = np.array([0.0, 1.9, -1.9, 300.5, -300.5, 1e30, -1e30, np.inf, -np.inf, np.nan])
     assert interp.cast(x, int8).tolist() == [0, 1, -1, 127, -128, 127, -128, 127, -128, 0]
     assert interp.cast(x, uint8).tolist() == [0, 1, 0, 255, 0, 255, 0, 255, 0, 0]
-    assert interp.cast(x, int64).tolist()[5:] == [2**63 - 1, -2**63, 2**63 - 1, -2**63, 0]
+    assert interp.cast(x, int64).tolist()[5:] == [2**63 - 1, -(2**63), 2**63 - 1, -(2**63), 0]
     assert interp.cast(x, bool_).tolist() == [False] + [True] * 9
     assert interp.cast(np.array([300, -1]), uint8).tolist() == [44, 255]
     half = interp.cast(np.array([65519.0, 65520.0, 1e-8]), as_dtype("float16"))
@@ -167,11 +225,21 @@ def test_casts_are_defined_everywhere() -> None:
 def test_integer_arithmetic_is_defined_everywhere() -> None:
     i = Axis("i", 6)
     a, b, c = (Buffer(k, (6,), int32) for k in "abc")
-    x, y = np.array([7, -7, 7, -7, 5, -2**31], np.int32), np.array([2, 2, -2, -2, 0, -1], np.int32)
-    expected = {"div": [3, -3, -3, 3, 0, -2**31], "floordiv": [3, -4, -4, 3, 0, -2**31], "mod": [1, 1, -1, -1, 0, 0], "rem": [1, -1, 1, -1, 0, 0]}
+    x, y = np.array([7, -7, 7, -7, 5, -(2**31)], np.int32), np.array([2, 2, -2, -2, 0, -1], np.int32)
+    expected = {
+        "div": [3, -3, -3, 3, 0, -(2**31)],
+        "floordiv": [3, -4, -4, 3, 0, -(2**31)],
+        "mod": [1, 1, -1, -1, 0, 0],
+        "rem": [1, -1, 1, -1, 0, 0],
+    }
     for name, values in expected.items():
         out = np.empty(6, np.int32)
-        run(Kernel(name, (a, b, c), 1, (i,), (Store(c, (), (i,), op(s.SCALAR_OPS[name], Load(a, (i,)), Load(b, (i,)))),)), a=x, b=y, c=out)
+        run(
+            Kernel(name, (a, b, c), 1, (i,), (Store(c, (), (i,), op(s.SCALAR_OPS[name], Load(a, (i,)), Load(b, (i,)))),)),
+            a=x,
+            b=y,
+            c=out,
+        )
         assert out.tolist() == values, name
 
 

@@ -12,9 +12,20 @@ from kerogen.compiler.kernel import simplify as ix
 from kerogen.compiler.kernel.expr import Axis, Const, Expr, Op, Where, axes_of, index, op, post_order
 from kerogen.runtime.dim import Dim, holds, recording, resolve
 
-_INT = {s.add: lambda a, b: a + b, s.mul: lambda a, b: a * b, s.floordiv: lambda a, b: a // b, s.mod: lambda a, b: a % b, s.lt: lambda a, b: a < b,
-        s.ge: lambda a, b: a >= b, s.le: lambda a, b: a <= b, s.gt: lambda a, b: a > b, s.eq: lambda a, b: a == b, s.ne: lambda a, b: a != b,
-        s.and_: lambda a, b: a and b, s.not_: lambda a: not a}
+_INT = {
+    s.add: lambda a, b: a + b,
+    s.mul: lambda a, b: a * b,
+    s.floordiv: lambda a, b: a // b,
+    s.mod: lambda a, b: a % b,
+    s.lt: lambda a, b: a < b,
+    s.ge: lambda a, b: a >= b,
+    s.le: lambda a, b: a <= b,
+    s.gt: lambda a, b: a > b,
+    s.eq: lambda a, b: a == b,
+    s.ne: lambda a, b: a != b,
+    s.and_: lambda a, b: a and b,
+    s.not_: lambda a: not a,
+}
 
 
 def value(root: Expr, at: dict[str, int], dims: dict[str, int]) -> int:
@@ -37,9 +48,18 @@ def value(root: Expr, at: dict[str, int], dims: dict[str, int]) -> int:
 # A random expression is a tree of tuples: built once through the algebra, evaluated once in plain Python.
 positive = st.one_of(st.integers(1, 7), st.just("n"), st.just("2n"))
 leaf_ = st.one_of(st.tuples(st.just("axis"), st.integers(0, 2)), st.tuples(st.just("const"), st.integers(-9, 9)))
-trees = st.recursive(leaf_, lambda t: st.one_of(
-    st.tuples(st.just("add"), t, t), st.tuples(st.just("sub"), t, t), st.tuples(st.just("mul"), t, st.one_of(st.integers(-4, 6), st.just("n"))),
-    st.tuples(st.just("div"), t, positive), st.tuples(st.just("mod"), t, positive), st.tuples(st.just("rejoin"), t, positive)), max_leaves=8)
+trees = st.recursive(
+    leaf_,
+    lambda t: st.one_of(
+        st.tuples(st.just("add"), t, t),
+        st.tuples(st.just("sub"), t, t),
+        st.tuples(st.just("mul"), t, st.one_of(st.integers(-4, 6), st.just("n"))),
+        st.tuples(st.just("div"), t, positive),
+        st.tuples(st.just("mod"), t, positive),
+        st.tuples(st.just("rejoin"), t, positive),
+    ),
+    max_leaves=8,
+)
 extents = st.tuples(*[st.one_of(st.integers(1, 6), st.just("n"))] * 3)
 
 
@@ -109,7 +129,9 @@ def test_expressions_over_free_sizes_hold_wherever_the_guards_do(tree: tuple, si
             for at in points(sizes, actual):
                 expected = truth(tree, at, actual)
                 assert value(e, {f"a{i}": v for i, v in enumerate(at)}, {"n": actual}) == expected, f"{e} at {at}, n={actual}"
-                assert resolve(lo, {"n": actual}) <= expected <= resolve(hi, {"n": actual}), f"{e} at {at}, n={actual}: [{lo!r}, {hi!r}]"
+                assert resolve(lo, {"n": actual}) <= expected <= resolve(hi, {"n": actual}), (
+                    f"{e} at {at}, n={actual}: [{lo!r}, {hi!r}]"
+                )
 
 
 @settings(max_examples=300)
@@ -117,8 +139,14 @@ def test_expressions_over_free_sizes_hold_wherever_the_guards_do(tree: tuple, si
 def test_conditions(left: tuple, right: tuple, sizes: tuple, n: int, low: int, room: int) -> None:
     axes = make_axes(sizes, n)
     a, b = build(left, axes, n), build(right, axes, n)
-    made = [ix.less(a, b), ix.equal(a, b), ix.within(a, low, low + room), ix.op_not(ix.less(a, b)), ix.both(ix.less(a, b), ix.within(b, low, low + room)),
-            ix.op_not(ix.within(a, low, low + room))]
+    made = [
+        ix.less(a, b),
+        ix.equal(a, b),
+        ix.within(a, low, low + room),
+        ix.op_not(ix.less(a, b)),
+        ix.both(ix.less(a, b), ix.within(b, low, low + room)),
+        ix.op_not(ix.within(a, low, low + room)),
+    ]
     for at in points(sizes, n):
         x, y = truth(left, at, n), truth(right, at, n)
         expected = [x < y, x == y, low <= x < low + room, x >= y, x < y and low <= y < low + room, not low <= x < low + room]
@@ -163,6 +191,13 @@ def test_merged_axes_split_without_quotients() -> None:
     flat = ix.ravel((batch, a, b), (batch.extent, 3, 5))
     assert ix.unravel(flat, (batch.extent, 15)) == (batch, ix.add(ix.mul(a, 5), b))
     assert ix.unravel(flat, (batch.extent * 3, 5)) == (ix.add(ix.mul(batch, 3), a), b)
+
+
+def test_quotients_of_quotients_are_one() -> None:
+    i = Axis("i", 100)
+    e = ix.floordiv(ix.floordiv(i, 3), 5)
+    assert e is ix.floordiv(i, 15)
+    assert [value(e, {"i": v}, {}) for v in range(100)] == [v // 15 for v in range(100)]
 
 
 def test_equal_expressions_are_one_object() -> None:

@@ -24,9 +24,24 @@ def array(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "floordiv": np.floor_divide, "mod": np.mod, "rem": np.fmod,
-          "maximum": np.maximum, "minimum": np.minimum, "atan2": np.arctan2, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
-          "gt": np.greater, "ge": np.greater_equal}
+BINARY = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "floordiv": np.floor_divide,
+    "mod": np.mod,
+    "rem": np.fmod,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "atan2": np.arctan2,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -36,12 +51,42 @@ def test_two_operands_broadcast(name: str, shapes, rng) -> None:
     assert_close(compute(getattr(o, name)(a, b)), BINARY[name](a, b), 1e-6)
 
 
-UNARY = {"neg": np.negative, "abs_": np.abs, "sign": np.sign, "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "sqrt": np.sqrt,
-         "rsqrt": lambda x: 1 / np.sqrt(x), "square": np.square, "reciprocal": np.reciprocal, "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin,
-         "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": lambda x: np.arccosh(x + 1),
-         "atanh": np.arctanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "floor": np.floor, "ceil": np.ceil, "round_": np.round, "trunc": np.trunc,
-         "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite, "silu": lambda x: x / (1 + np.exp(-x)), "softplus": lambda x: np.log1p(np.exp(x)),
-         "relu": lambda x: np.maximum(x, 0)}
+UNARY = {
+    "neg": np.negative,
+    "abs_": np.abs,
+    "sign": np.sign,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "square": np.square,
+    "reciprocal": np.reciprocal,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "tanh": np.tanh,
+    "asinh": np.arcsinh,
+    "acosh": lambda x: np.arccosh(x + 1),
+    "atanh": np.arctanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_": np.round,
+    "trunc": np.trunc,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "isfinite": np.isfinite,
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "relu": lambda x: np.maximum(x, 0),
+}
 
 
 @pytest.mark.parametrize("name", UNARY)
@@ -51,10 +96,25 @@ def test_one_operand(name: str, rng) -> None:
     assert_close(compute(getattr(o, name)(given)), UNARY[name](x), 3e-6)
 
 
-@pytest.mark.parametrize(("a", "b", "result"), [
-    (np.float32, 2, "float32"), (np.float32, 2.5, "float32"), (np.int32, 2, "int32"), (np.int32, 2.5, "float32"), (np.int64, 2, "int64"), (np.bool_, 2, "int32"),
-    (np.float16, 2.5, "float16"), (np.float16, np.float32(2), "float32"), (np.int8, np.int16(300), "int16"), (np.uint8, np.int8(3), "int16"),
-    (np.int64, np.float32(2), "float32"), (np.float32, np.float64(2), "float32"), (np.float64, np.float32(2), "float64"), (np.int32, True, "int32")])
+@pytest.mark.parametrize(
+    ("a", "b", "result"),
+    [
+        (np.float32, 2, "float32"),
+        (np.float32, 2.5, "float32"),
+        (np.int32, 2, "int32"),
+        (np.int32, 2.5, "float32"),
+        (np.int64, 2, "int64"),
+        (np.bool_, 2, "int32"),
+        (np.float16, 2.5, "float16"),
+        (np.float16, np.float32(2), "float32"),
+        (np.int8, np.int16(300), "int16"),
+        (np.uint8, np.int8(3), "int16"),
+        (np.int64, np.float32(2), "float32"),
+        (np.float32, np.float64(2), "float32"),
+        (np.float64, np.float32(2), "float64"),
+        (np.int32, True, "int32"),
+    ],
+)
 def test_types_meet_as_in_jax(a, b, result: str) -> None:
     x = np.array([1, 0, 1]).astype(a)
     assert o.mul(x, b).dtype.name == result
@@ -105,7 +165,9 @@ def test_integer_powers() -> None:
     assert compute(o.power(a, 3)).tolist() == (a**3).tolist()
 
 
-@pytest.mark.parametrize(("axes", "keepdims"), [(None, False), (None, True), (1, False), ((0, -1), True), ((2, 0), False), ((), False)], ids=str)
+@pytest.mark.parametrize(
+    ("axes", "keepdims"), [(None, False), (None, True), (1, False), ((0, -1), True), ((2, 0), False), ((), False)], ids=str
+)
 @pytest.mark.parametrize("name", ["sum", "prod", "max", "min", "mean", "var", "any", "all"])
 def test_reductions(name: str, axes, keepdims: bool, rng) -> None:
     x = rng.standard_normal((3, 4, 5)).astype(np.float32)
@@ -126,13 +188,25 @@ def test_positions_of_extremes(rng) -> None:
 
 def test_movement(rng) -> None:
     x = array(rng, 4, 6, 5)
-    cases = [(o.reshape(x, (-1, 10)), x.reshape(-1, 10)), (o.transpose(x), x.T), (o.transpose(x, (1, -1, 0)), x.transpose(1, 2, 0)),
-             (o.expand_dims(x, (0, -1)), x[None, ..., None]), (o.squeeze(x[:1, :, :1]), x[0, :, 0]), (o.slice_(x, (1, 0, 4), (4, 6, -1), (1, 2, -2)), x[1:4, ::2, ::-2]),
-             (o.slice_(x, (3, 0, 0), (1, 6, 5)), x[3:1]), (o.flip(x, (0, 2)), x[::-1, :, ::-1]), (o.concat([x, x[:, 1:2]], 1), np.concatenate([x, x[:, 1:2]], 1)),
-             (o.stack([x, x], -1), np.stack([x, x], -1)), (o.tile(x, (2, 1, 3)), np.tile(x, (2, 1, 3))), (o.tile(x[0, 0], (2, 3)), np.tile(x[0, 0], (2, 3))),
-             (o.pad(x, ((1, 2), (0, 0), (3, 0)), 1.5), np.pad(x, ((1, 2), (0, 0), (3, 0)), constant_values=1.5)), (o.pad(x, ((-1, 0), (2, -3), (0, 0))),
-              np.pad(x[1:, :-3], ((0, 0), (2, 0), (0, 0)))), (o.broadcast_to(x[:, :1], (2, 4, 6, 5)), np.broadcast_to(x[:, :1], (2, 4, 6, 5))),
-             (o.where(x > 0, x, 0), np.where(x > 0, x, np.float32(0))), (o.clip(x, -0.5, 0.25), np.clip(x, -0.5, 0.25))]
+    cases = [
+        (o.reshape(x, (-1, 10)), x.reshape(-1, 10)),
+        (o.transpose(x), x.T),
+        (o.transpose(x, (1, -1, 0)), x.transpose(1, 2, 0)),
+        (o.expand_dims(x, (0, -1)), x[None, ..., None]),
+        (o.squeeze(x[:1, :, :1]), x[0, :, 0]),
+        (o.slice_(x, (1, 0, 4), (4, 6, -1), (1, 2, -2)), x[1:4, ::2, ::-2]),
+        (o.slice_(x, (3, 0, 0), (1, 6, 5)), x[3:1]),
+        (o.flip(x, (0, 2)), x[::-1, :, ::-1]),
+        (o.concat([x, x[:, 1:2]], 1), np.concatenate([x, x[:, 1:2]], 1)),
+        (o.stack([x, x], -1), np.stack([x, x], -1)),
+        (o.tile(x, (2, 1, 3)), np.tile(x, (2, 1, 3))),
+        (o.tile(x[0, 0], (2, 3)), np.tile(x[0, 0], (2, 3))),
+        (o.pad(x, ((1, 2), (0, 0), (3, 0)), 1.5), np.pad(x, ((1, 2), (0, 0), (3, 0)), constant_values=1.5)),
+        (o.pad(x, ((-1, 0), (2, -3), (0, 0))), np.pad(x[1:, :-3], ((0, 0), (2, 0), (0, 0)))),
+        (o.broadcast_to(x[:, :1], (2, 4, 6, 5)), np.broadcast_to(x[:, :1], (2, 4, 6, 5))),
+        (o.where(x > 0, x, 0), np.where(x > 0, x, np.float32(0))),
+        (o.clip(x, -0.5, 0.25), np.clip(x, -0.5, 0.25)),
+    ]
     for node, expected in cases:
         assert_close(compute(node), expected, 0, what=repr(node))
     for axis, sizes in ((0, 2), (1, (1, 2, 3)), (-1, [5, 0])):
@@ -143,17 +217,47 @@ def test_movement(rng) -> None:
     assert spread[1::3].tolist() == x[0, 0].tolist() and np.count_nonzero(spread) == 5 and len(spread) == 14
 
 
-@pytest.mark.parametrize(("a", "b"), [((3, 5), (5, 7)), ((5,), (5,)), ((5,), (5, 3)), ((2, 3, 5), (5,)), ((2, 3, 5), (5, 4)), ((2, 3, 5), (2, 5, 4)), ((4, 1, 3, 5), (2, 5, 6)),
-                                      ((5,), (3, 5, 2)), ((1, 3, 5), (4, 5, 2)), ((0, 3), (3, 2))], ids=str)
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((3, 5), (5, 7)),
+        ((5,), (5,)),
+        ((5,), (5, 3)),
+        ((2, 3, 5), (5,)),
+        ((2, 3, 5), (5, 4)),
+        ((2, 3, 5), (2, 5, 4)),
+        ((4, 1, 3, 5), (2, 5, 6)),
+        ((5,), (3, 5, 2)),
+        ((1, 3, 5), (4, 5, 2)),
+        ((0, 3), (3, 2)),
+    ],
+    ids=str,
+)
 def test_matmul(a, b, rng) -> None:
     x, y = array(rng, *a), array(rng, *b)
     assert_close(compute(o.matmul(x, y)), np.asarray(np.matmul(x, y)), 1e-5)
 
 
-@pytest.mark.parametrize(("equation", "shapes"), [
-    ("ij,jk->ik", [(3, 4), (4, 5)]), ("ij,jk", [(3, 4), (4, 5)]), ("bij,bjk->bki", [(2, 3, 4), (2, 4, 5)]), ("ii->i", [(4, 4)]), ("iij->j", [(3, 3, 2)]), ("ij->", [(3, 4)]),
-    ("i,j->ij", [(3,), (4,)]), ("...ij,...jk->...ik", [(2, 1, 3, 4), (5, 4, 6)]), ("bqhd,bkhd->bhqk", [(2, 3, 2, 5), (2, 4, 2, 5)]), ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 5)]),
-    ("abc,cd,def->abe", [(2, 3, 4), (4, 5), (5, 2, 3)]), ("ij,ij->ij", [(3, 4), (3, 4)]), ("ij,i->j", [(3, 4), (3,)]), ("i...->...", [(3, 4, 2)]), ("ij,ik->i", [(3, 4), (3, 2)])])
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [
+        ("ij,jk->ik", [(3, 4), (4, 5)]),
+        ("ij,jk", [(3, 4), (4, 5)]),
+        ("bij,bjk->bki", [(2, 3, 4), (2, 4, 5)]),
+        ("ii->i", [(4, 4)]),
+        ("iij->j", [(3, 3, 2)]),
+        ("ij->", [(3, 4)]),
+        ("i,j->ij", [(3,), (4,)]),
+        ("...ij,...jk->...ik", [(2, 1, 3, 4), (5, 4, 6)]),
+        ("bqhd,bkhd->bhqk", [(2, 3, 2, 5), (2, 4, 2, 5)]),
+        ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 5)]),
+        ("abc,cd,def->abe", [(2, 3, 4), (4, 5), (5, 2, 3)]),
+        ("ij,ij->ij", [(3, 4), (3, 4)]),
+        ("ij,i->j", [(3, 4), (3,)]),
+        ("i...->...", [(3, 4, 2)]),
+        ("ij,ik->i", [(3, 4), (3, 2)]),
+    ],
+)
 def test_einsum(equation: str, shapes, rng) -> None:
     xs = [array(rng, *s) for s in shapes]
     assert_close(compute(o.einsum(equation, *xs)), np.asarray(np.einsum(equation, *xs)), 1e-5)
@@ -171,7 +275,9 @@ def test_gather_and_scatter(rng) -> None:
         for b in range(7):
             expected[:, i[a, b]] += updates[:, a, b]
     assert_close(compute(o.scatter_add(x, i, updates, 1)), expected, 1e-6)
-    assert_close(compute(o.one_hot(np.array([2, -1, 0, 9]), 3)), np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0], [0, 0, 0]], np.float32), 0)
+    assert_close(
+        compute(o.one_hot(np.array([2, -1, 0, 9]), 3)), np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0], [0, 0, 0]], np.float32), 0
+    )
     assert_close(compute(o.one_hot(np.array([[1, 0]]), 2, int32, 0)), np.array([[[0, 1]], [[1, 0]]], np.int32), 0)
     assert_close(compute(o.iota((2, 3), 1)), np.array([[0, 1, 2]] * 2, np.int32), 0)
     with pytest.raises(IndexRangeError, match=r"index 4 is outside \[0, 4\)"):
@@ -234,6 +340,7 @@ def test_sizes_that_must_agree_leave_a_guard() -> None:
 
 def test_gelu_equals_its_definition(rng) -> None:
     from math import erf, sqrt
+
     x = rng.uniform(-4, 4, 50).astype(np.float32)
     exact = np.array([0.5 * v * (1 + erf(v / sqrt(2))) for v in x.astype(np.float64)], np.float32)
     assert_close(compute(o.gelu(x)), exact, 1e-6)
@@ -242,6 +349,6 @@ def test_gelu_equals_its_definition(rng) -> None:
 
 
 def test_scalars_of_every_type_survive() -> None:
-    for name, value in (("int64", -2**63), ("uint64", 2**64 - 1), ("bfloat16", 1.5), ("bool", True), ("float64", 1e-300)):
+    for name, value in (("int64", -(2**63)), ("uint64", 2**64 - 1), ("bfloat16", 1.5), ("bool", True), ("float64", 1e-300)):
         d = as_dtype(name)
         assert compute(o.constant(np.array(value, d.np))).item() == value

@@ -33,8 +33,15 @@ def test_a_network_against_jax(rng) -> None:
     ws = [rng.standard_normal(s).astype(np.float32) * 0.3 for s in ((3, 3, 2, 4), (4,), (36, 5), (5,), (36,), (36,))]
 
     def reference(x, ws):
-        h = jax.lax.conv_general_dilated(x, ws[0], (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest") + ws[1]
-        h = jax.lax.reduce_window(jax.nn.gelu(h, approximate=False), -np.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").reshape(7, -1)
+        h = (
+            jax.lax.conv_general_dilated(
+                x, ws[0], (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
+            )
+            + ws[1]
+        )
+        h = jax.lax.reduce_window(
+            jax.nn.gelu(h, approximate=False), -np.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+        ).reshape(7, -1)
         h = (h - h.mean(-1, keepdims=True)) / jnp.sqrt(h.var(-1, keepdims=True) + 1e-3) * ws[4] + ws[5]
         p = jax.nn.log_softmax(jnp.dot(h, ws[2], precision="highest") + ws[3])
         return -jnp.mean(jnp.take_along_axis(p, t[:, None], 1))
@@ -53,9 +60,9 @@ def test_a_network_against_jax(rng) -> None:
 
 def test_a_value_used_often_sums_its_cotangents(rng) -> None:
     a = rng.standard_normal((3, 4))
-    x, = inputs(a)
+    (x,) = inputs(a)
     y = o.sum_(o.add(o.mul(x, o.sin(x)), o.mul(x, o.mul(x, x))))
-    got, = evaluate(Graph((x,), tuple(grad(y, [x]))), [a])
+    (got,) = evaluate(Graph((x,), tuple(grad(y, [x]))), [a])
     np.testing.assert_allclose(got, np.sin(a) + a * np.cos(a) + 3 * a**2, rtol=1e-12)
 
 
@@ -70,33 +77,33 @@ def test_no_dependence_gives_zeros() -> None:
 def test_xs_are_independent_variables(rng) -> None:
     """h is computed from x; with both as xs, x gets what does not pass through h."""
     a = rng.standard_normal(3)
-    x, = inputs(a)
+    (x,) = inputs(a)
     h = o.mul(x, x)
     y = o.sum_(o.mul(h, x))
     gx, gh = evaluate(Graph((x,), tuple(grad(y, [x, h]))), [a])
     np.testing.assert_allclose(gx, a**2)
     np.testing.assert_allclose(gh, a)
-    whole, = evaluate(Graph((x,), tuple(grad(y, [x]))), [a])
+    (whole,) = evaluate(Graph((x,), tuple(grad(y, [x]))), [a])
     np.testing.assert_allclose(whole, 3 * a**2)
-    own, = evaluate(Graph((x,), tuple(grad(y, [y]))), [a])
+    (own,) = evaluate(Graph((x,), tuple(grad(y, [y]))), [a])
     assert own == 1
 
 
 def test_third_derivatives(rng) -> None:
     a = rng.uniform(0.5, 2, 5)
-    x, = inputs(a)
+    (x,) = inputs(a)
     g = o.sum_(o.power(x, 5))
     for _ in range(3):
         g = o.sum_(grad(g, [x])[0])
-    third, = evaluate(Graph((x,), (g,)), [a])
+    (third,) = evaluate(Graph((x,), (g,)), [a])
     np.testing.assert_allclose(third, np.sum(60 * a**2), rtol=1e-12)
 
 
 def test_product_with_zeros_is_exact() -> None:
     a = np.array([[2.0, 0.0, 3.0], [0.0, 5.0, 0.0], [1.0, 2.0, 4.0]])
-    x, = inputs(a)
-    first, = grad(o.sum_(o.prod(x, 1)), [x])
-    second, = grad(o.sum_(o.mul(first, np.array([1.0, 10.0, 100.0]))), [x])
+    (x,) = inputs(a)
+    (first,) = grad(o.sum_(o.prod(x, 1)), [x])
+    (second,) = grad(o.sum_(o.mul(first, np.array([1.0, 10.0, 100.0]))), [x])
     d, dd = evaluate(Graph((x,), (first, second)), [a])
     assert d.tolist() == [[0, 6, 0], [0, 0, 0], [8, 4, 2]]
     # d/dx_j of sum_i v_i prod_{k != i} x_k = sum_{i != j} v_i prod_{k not in (i, j)} x_k
@@ -110,7 +117,15 @@ def test_product_with_zeros_is_exact() -> None:
 def test_ties() -> None:
     a, b = np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])
     x, y = inputs(a, b)
-    got = evaluate(Graph((x, y), tuple(grad(o.sum_(o.maximum(x, y)), [x, y])) + tuple(grad(o.max_(o.maximum(x, 2.0)), [x])) + tuple(grad(o.sum_(o.relu(o.sub(x, 2.0))), [x]))), [a, b])
+    got = evaluate(
+        Graph(
+            (x, y),
+            tuple(grad(o.sum_(o.maximum(x, y)), [x, y]))
+            + tuple(grad(o.max_(o.maximum(x, 2.0)), [x]))
+            + tuple(grad(o.sum_(o.relu(o.sub(x, 2.0))), [x])),
+        ),
+        [a, b],
+    )
     assert [g.tolist() for g in got] == [[0.5, 0, 1], [0.5, 1, 0], [0, 0, 1], [0, 0, 1]]
 
 
@@ -127,11 +142,14 @@ class _Cube(Composite):
 
 def test_composites_without_a_rule_are_differentiated_through_their_decomposition(rng) -> None:
     a = rng.standard_normal(4)
-    x, = inputs(a)
+    (x,) = inputs(a)
     h = o.sin(x)
-    for second, expected in ((h, 2 * a * np.sin(a) + a**2 * np.cos(a)), (x, 3 * a**2)):  # an operand that depends on another, and one given twice
+    for second, expected in (
+        (h, 2 * a * np.sin(a) + a**2 * np.cos(a)),
+        (x, 3 * a**2),
+    ):  # an operand that depends on another, and one given twice
         y = o.sum_(node(_Cube(), x, second))
-        got, = evaluate(Graph((x,), tuple(grad(y, [x]))), [a])
+        (got,) = evaluate(Graph((x,), tuple(grad(y, [x]))), [a])
         np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
@@ -193,5 +211,5 @@ def test_deep_graphs_do_not_recurse() -> None:
     y = x
     for _ in range(5000):
         y = o.add(o.sin(y), x)
-    g, = grad(o.sum_(y), [x])
+    (g,) = grad(o.sum_(y), [x])
     assert len(post_order([g])) > 10000
