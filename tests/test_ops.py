@@ -1,6 +1,7 @@
 """Every op, from the samples in its class: an op that is added is tested without a word here.
 
-Each check is one function over (op, number of the sample). ``case`` gives the sample's graph and arrays: a column for another executor
+Each check is one function over (op, number of the sample). ``case`` gives the sample's graph and arrays: a column for another
+executor
 is one more function that runs that graph and calls ``agree``.
 """
 

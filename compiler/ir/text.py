@@ -1,14 +1,17 @@
-"""Graphs as text, one node a line in depth-first post-order from the outputs, and back. Printing what was parsed gives the same text.
+"""Graphs as text, one node a line in depth-first post-order from the outputs, and back. Printing what was parsed gives the
+same text.
 
     graph "net" {
       dims batch=7
       %i0 = input "x" : float32[batch, 3]
       %i1 = parameter "w" : float32[3, 5]
-      %0 = DotGeneral(contract_a=(1,), contract_b=(0,), batch_a=(), batch_b=(), precision='highest')(%i0, %i1) : float32[batch, 5] @ "dense"
+      %0 = DotGeneral(contract_a=(1,), contract_b=(0,), batch_a=(), batch_b=(), precision='highest')(%i0, %i1) :
+      float32[batch, 5] @ "dense"
       output "y" = %0
     }
 
-The parser knows a closed table of op classes and evaluates nothing: attributes are numbers, names of types, sizes, strings, tuples,
+The parser knows a closed table of op classes and evaluates nothing: attributes are numbers, names of types, sizes, strings,
+tuples,
 and digests of constants, which the caller supplies.
 """
 
@@ -90,7 +93,8 @@ def _free_dims(graph: Graph) -> dict[str, int]:
 
 _TOKEN = re.compile(
     r"""\s*(?:
-    (?P<float>-?(?:\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+|inf\b|nan\b)) | (?P<int>\d+) | (?P<string>'[^'\\]*'|"(?:[^"\\]|\\.)*") | (?P<value>%\w+) |
+    (?P<float>-?(?:\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+|inf\b|nan\b)) | (?P<int>\d+) | (?P<string>'[^'\\]*'|"(?:[^"\\]|\\.)*") |
+    (?P<value>%\w+) |
     (?P<digest>\#[0-9a-f]+) | (?P<name>[A-Za-z_]\w*) | (?P<sign>->|//|[-+*%(){}\[\],=:@]))""",
     re.VERBOSE,
 )

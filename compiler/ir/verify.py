@@ -10,8 +10,10 @@ from .types import TensorType
 def verify(graph: Graph, after: str = "") -> None:
     """Raises InternalError where ``graph`` breaks a rule; ``after`` names the pass that made it.
 
-    Inputs are distinct leaves, and all leaves in use are among them; types are what ``infer`` says and have sizes >= 0; an alias pairs an output with
-    a donated input (role "state") of the same type, each at most once; output names, where given, are distinct, one for each output.
+    Inputs are distinct leaves, and all leaves in use are among them; types are what ``infer`` says and have sizes >= 0; an
+    alias pairs an output with
+    a donated input (role "state") of the same type, each at most once; output names, where given, are distinct, one for each
+    output.
     """
 
     def fail(message: str) -> None:

@@ -1,7 +1,9 @@
 """What an op is. An op instance is a frozen dataclass whose fields are its attributes; its class holds every rule about it.
 
-Adding an op is one class in one file. The generic test (``tests/test_ops.py``) finds every concrete subclass of ``Op`` and checks, from
-``samples`` and ``bad_samples``: infer against eval, text round trip, vjp against finite differences, lower (interpreted, LLVM, Triton) against eval.
+Adding an op is one class in one file. The generic test (``tests/test_ops.py``) finds every concrete subclass of ``Op`` and
+checks, from
+``samples`` and ``bad_samples``: infer against eval, text round trip, vjp against finite differences, lower (interpreted,
+LLVM, Triton) against eval.
 """
 
 from __future__ import annotations
@@ -73,13 +75,14 @@ class BadSample:
 class Op:
     """Base of all ops. Subclasses are ``@dataclass(frozen=True, eq=False)``; two ops are equal when their ``key``s are."""
 
-    kind: ClassVar[str] = ""  # "" marks an abstract class; elementwise | movement | reduction | contraction | window | index | random | source | scatter | composite
+    # elementwise, movement, reduction, contraction, window, index, random, source, scatter, composite; "": an abstract class
+    kind: ClassVar[str] = ""
     differentiable: ClassVar[bool] = True
     no_gradient: ClassVar[str] = ""  # why an op has no vjp, where differentiable is False
     cheap: ClassVar[bool] = False  # worth recomputing in every consumer rather than storing
     permutes: ClassVar[bool] = False  # a movement that only reorders axes
     reinterprets: ClassVar[bool] = False  # the operand's memory read in another shape
-    affine: ClassVar[bool] = False  # a movement that only permutes, repeats or offsets indices (a contraction can read through it)
+    affine: ClassVar[bool] = False  # a movement that only permutes, repeats or offsets indices: a contraction can read through it
 
     @property
     def key(self) -> tuple:
@@ -92,7 +95,8 @@ class Op:
 
     @property
     def identity(self) -> tuple:
-        """What a node is interned by: ``key``, and the present values of its free sizes. Nodes that hang from no leaf (constants broadcast to a free
+        """What a node is interned by: ``key``, and the present values of its free sizes. Nodes that hang from no leaf
+        (constants broadcast to a free
         size) would otherwise be shared between traces of different sizes, and bring the old values into comparisons.
         """
         k = self.__dict__.get("_identity")
@@ -126,8 +130,10 @@ class Op:
     def reads(self, node: Node, i: int) -> str:
         """How a result element reads operand ``i``; fusion decides by it.
 
-        "same": the element at its own index; "view": one element at another index, each read at most about once; "expand": an element that
-        many result elements read; "reduce": many elements, each read by one result element; "many": many elements, many times each;
+        "same": the element at its own index; "view": one element at another index, each read at most about once; "expand": an
+        element that
+        many result elements read; "reduce": many elements, each read by one result element; "many": many elements, many times
+        each;
         "operand": as "many", by a contraction, whose emitters want operands that are stored.
         """
         return {"elementwise": "same", "movement": "view", "reduction": "reduce", "random": "expand",

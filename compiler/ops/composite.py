@@ -1,4 +1,6 @@
-"""Ops defined by others: activations, softmax and its kin, layer normalisation. Their ``eval`` is written independently of ``decompose``."""
+"""Ops defined by others: activations, softmax and its kin, layer normalisation. Their ``eval`` is written independently of
+``decompose``.
+"""
 
 from __future__ import annotations
 
@@ -279,7 +281,9 @@ def logsumexp(x, axes=None, keepdims: bool = False) -> Node:
 
 
 def layer_norm(x, gamma=None, beta=None, axes: int | Sequence[int] = -1, epsilon: float = 1e-3) -> Node:
-    """Normalised over ``axes``, scaled by gamma (None: 1) and shifted by beta (None: 0), both of the sizes of ``axes`` in ascending order."""
+    """Normalised over ``axes``, scaled by gamma (None: 1) and shifted by beta (None: 0), both of the sizes of ``axes`` in
+    ascending order.
+    """
     x = f.floating(x)
     at = tuple(sorted(f.axes_tuple("layer_norm", axes, x.rank)))
     inner = tuple([x.shape[a] for a in at])

@@ -20,7 +20,9 @@ from .base import BadSample, IndexFn, LowerContext, Op, Sample
 
 @dataclass(frozen=True, eq=False)
 class Full(Op):
-    """``value`` in every element of ``shape``. ``value`` is a Python number of the kind of ``dtype``; a ``Dim`` stays an expression."""
+    """``value`` in every element of ``shape``. ``value`` is a Python number of the kind of ``dtype``; a ``Dim`` stays an
+    expression.
+    """
 
     shape: tuple[int, ...]
     value: float | int | bool

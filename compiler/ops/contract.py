@@ -28,9 +28,11 @@ def check_precision(op: Op, precision: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class DotGeneral(Op):
-    """The sum of a * b over pairs of axes (``contract_a[i]`` with ``contract_b[i]``), for every point of the pairs of ``batch`` axes.
+    """The sum of a * b over pairs of axes (``contract_a[i]`` with ``contract_b[i]``), for every point of the pairs of
+    ``batch`` axes.
 
-    Result axes: batch, then a's others, then b's others, each in order. Accumulates 16-bit floats in float32, 8 and 16-bit integers in int32,
+    Result axes: batch, then a's others, then b's others, each in order. Accumulates 16-bit floats in float32, 8 and 16-bit
+    integers in int32,
     and rounds the sum to the operands' type.
     """
 
@@ -63,7 +65,8 @@ class DotGeneral(Op):
             for i, j in zip(left, right):
                 if a.shape[i] != b.shape[j]:
                     raise ShapeError(
-                        f"DotGeneral: {word} axes have sizes {dim.text(a.shape[i])} (axis {i} of {a}) and {dim.text(b.shape[j])} (axis {j} of {b})"
+                        f"DotGeneral: {word} axes have sizes {dim.text(a.shape[i])} (axis {i} of {a})"
+                        f" and {dim.text(b.shape[j])} (axis {j} of {b})"
                     )
         free_a, free_b = self.free(a.rank, b.rank)
         return TensorType(tuple([a.shape[i] for i in self.batch_a + free_a] + [b.shape[j] for j in free_b]), a.dtype)
@@ -105,7 +108,9 @@ class DotGeneral(Op):
     def _transposed(
         self, ct: Node, other: Node, rank: int, ct_batch, ct_free, other_free, other_batch, batch, free, contract, other_contract
     ) -> Node:
-        """The cotangent of one operand: ``ct`` times the other operand, over the other's free axes, in the operand's order of axes."""
+        """The cotangent of one operand: ``ct`` times the other operand, over the other's free axes, in the operand's order of
+        axes.
+        """
         # The other's contracted axes come in the order of their positions.
         contracted = tuple([contract[i] for i in sorted(range(len(contract)), key=lambda i: other_contract[i])])
         if (*batch, *contracted, *free) == tuple(range(rank)):  # the other operand first: no transpose follows
@@ -169,7 +174,9 @@ def contraction(over: tuple[Axis, ...], x: Expr, y: Expr, node: Node, precision:
 
 
 def dot_general(a, b, contract, batch=((), ()), precision: str | None = None) -> Node:
-    """The sum of a * b over the pairs of axes in ``contract`` = (axes of a, axes of b); see ``DotGeneral`` for the order of the result's axes."""
+    """The sum of a * b over the pairs of axes in ``contract`` = (axes of a, axes of b); see ``DotGeneral`` for the order of
+    the result's axes.
+    """
     a, b = f.operands("dot_general", a, b)
     (ca, cb), (ba, bb) = [[f.axes_tuple("dot_general", ax, n.rank) for ax, n in zip(pair, (a, b))] for pair in (contract, batch)]
     return f.node(DotGeneral(ca, cb, ba, bb, precision or "highest"), a, b)

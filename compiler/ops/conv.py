@@ -1,6 +1,7 @@
 """Convolution and its two derivatives. The three are closed under differentiation: each one's vjp is made of the other two.
 
-Layout: images x (N, *spatial, C), kernels w (*kernel, C / groups, O), results y (N, *out, O); 1 to 3 spatial axes. With stride s, low padding l
+Layout: images x (N, *spatial, C), kernels w (*kernel, C / groups, O), results y (N, *out, O); 1 to 3 spatial axes. With
+stride s, low padding l
 and dilation d, along each spatial axis: y[o] = sum over k of x[o*s - l + k*d] * w[k], where x is 0 outside.
 """
 
@@ -54,7 +55,8 @@ class _Convolution(Op):
     def _check_groups(self, channels: int, w: TensorType) -> None:
         if channels % self.groups != 0 or w.shape[-1] % self.groups != 0 or channels // self.groups != w.shape[-2]:
             raise ShapeError(
-                f"{self.name}: {dim.text(channels)} input channels in {self.groups} groups don't fit the kernel {shape_text(w.shape)}"
+                f"{self.name}: {dim.text(channels)} input channels in {self.groups} groups"
+                f" don't fit the kernel {shape_text(w.shape)}"
                 f" ({dim.text(w.shape[-2])} input channels a group, {dim.text(w.shape[-1])} output channels)"
             )
 
@@ -165,7 +167,9 @@ class Conv(_Convolution):
 
 @dataclass(frozen=True, eq=False)
 class ConvInputGrad(_Convolution):
-    """From a cotangent of y (N, *out, O) and w to that of x, whose spatial axes have ``sizes``; also the transposed convolution."""
+    """From a cotangent of y (N, *out, O) and w to that of x, whose spatial axes have ``sizes``; also the transposed
+    convolution.
+    """
 
     sizes: tuple[int, ...] = ()
 
@@ -181,7 +185,8 @@ class ConvInputGrad(_Convolution):
         out = window_sizes(self.name, self.sizes, w.shape[:-2], self.strides, self.padding, self.dilation)
         if ct.shape[1:] != (*out, w.shape[-1]):
             raise ShapeError(
-                f"{self.name}: a convolution of {shape_text(self.sizes)} with {shape_text(w.shape)} gives {shape_text((*out, w.shape[-1]))},"
+                f"{self.name}: a convolution of {shape_text(self.sizes)} with {shape_text(w.shape)}"
+                f" gives {shape_text((*out, w.shape[-1]))},"
                 f" not {shape_text(ct.shape[1:])}"
             )
         return ct.with_shape((ct.shape[0], *self.sizes, channels))
@@ -272,7 +277,8 @@ class ConvWeightGrad(_Convolution):
         out = window_sizes(self.name, x.shape[1:-1], self.sizes, self.strides, self.padding, self.dilation)
         if u.shape[:-1] != (x.shape[0], *out):
             raise ShapeError(
-                f"{self.name}: windows of {shape_text(self.sizes)} on {shape_text(x.shape)} give {shape_text((x.shape[0], *out))}, not {shape_text(u.shape[:-1])}"
+                f"{self.name}: windows of {shape_text(self.sizes)} on {shape_text(x.shape)}"
+                f" give {shape_text((x.shape[0], *out))}, not {shape_text(u.shape[:-1])}"
             )
         return w
 
@@ -339,7 +345,9 @@ def _spatial(name: str, rank: int, strides, padding, dilation) -> tuple[tuple[in
 
 
 def conv(x, w, strides=1, padding=0, dilation=1, groups: int = 1, precision: str | None = None) -> Node:
-    """Convolution (cross-correlation, as in every framework) of x (N, *spatial, C) with w (*kernel, C / groups, O); padding is ((lo, hi), ...)."""
+    """Convolution (cross-correlation, as in every framework) of x (N, *spatial, C) with w (*kernel, C / groups, O); padding
+    is ((lo, hi), ...).
+    """
     x, w = f.operands("conv", x, w)
     return f.node(Conv(*_spatial("conv", x.rank - 2, strides, padding, dilation), groups, precision or "highest"), x, w)
 
@@ -347,7 +355,9 @@ def conv(x, w, strides=1, padding=0, dilation=1, groups: int = 1, precision: str
 def conv_transpose(
     y, w, sizes: Sequence[int], strides=1, padding=0, dilation=1, groups: int = 1, precision: str | None = None
 ) -> Node:
-    """The transposed convolution: from y (N, *out, O) with w (*kernel, C / groups, O) to (N, *sizes, C), whose convolution has y's shape."""
+    """The transposed convolution: from y (N, *out, O) with w (*kernel, C / groups, O) to (N, *sizes, C), whose convolution
+    has y's shape.
+    """
     y, w = f.operands("conv_transpose", y, w)
     return f.node(
         ConvInputGrad(

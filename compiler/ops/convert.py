@@ -18,7 +18,9 @@ from .base import BadSample, IndexFn, LowerContext, Op, Sample
 
 @dataclass(frozen=True, eq=False)
 class Cast(Op):
-    """Conversion by value: float to int truncates towards zero, saturates, and gives 0 for nan; int to a narrower int wraps; to bool is ``!= 0``."""
+    """Conversion by value: float to int truncates towards zero, saturates, and gives 0 for nan; int to a narrower int wraps;
+    to bool is ``!= 0``.
+    """
 
     dtype: DType
 

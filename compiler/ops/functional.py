@@ -1,4 +1,5 @@
-"""The functions that everything above writes graphs with. They take nodes, NumPy arrays and Python numbers, broadcast and promote,
+"""The functions that everything above writes graphs with. They take nodes, NumPy arrays and Python numbers, broadcast and
+promote,
 and return a node. Errors name the function and the sizes seen.
 
 This file is the list; each function stands beside its op, or in ``pointwise`` and ``lift``. Ops reach the functions through this

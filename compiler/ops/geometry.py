@@ -27,7 +27,8 @@ def window_sizes(
         room = n + lo + hi - (k - 1) * d - 1
         if room < 0:
             raise ShapeError(
-                f"{name}: a window of {dim.text(k)} (dilation {d}) is larger than spatial axis {axis} of size {dim.text(n)} padded by ({dim.text(lo)}, {dim.text(hi)})"
+                f"{name}: a window of {dim.text(k)} (dilation {d}) is larger than spatial axis {axis}"
+                f" of size {dim.text(n)} padded by ({dim.text(lo)}, {dim.text(hi)})"
             )
         out.append(room + 1 if s == 1 else room // s + 1)
     return tuple(out)

@@ -146,7 +146,9 @@ class Take(Op):
 
 @dataclass(frozen=True, eq=False)
 class ScatterAdd(Op):
-    """``x`` with ``updates`` (of the type that ``Take(axis)`` of x at ``indices`` has) added where the indices point, in their order."""
+    """``x`` with ``updates`` (of the type that ``Take(axis)`` of x at ``indices`` has) added where the indices point, in
+    their order.
+    """
 
     axis: int
 
@@ -162,7 +164,8 @@ class ScatterAdd(Op):
         expected = x.with_shape(x.shape[: self.axis] + indices.shape + x.shape[self.axis + 1 :])
         if not updates.same(expected):
             raise ShapeError(
-                f"ScatterAdd: updates for {x} at {shape_text(indices.shape)} indices along axis {self.axis} have type {expected}, got {updates}"
+                f"ScatterAdd: updates for {x} at {shape_text(indices.shape)} indices along axis {self.axis}"
+                f" have type {expected}, got {updates}"
             )
         return x
 
@@ -181,7 +184,8 @@ class ScatterAdd(Op):
     def lower_stages(
         self, node: Node, args: Sequence[IndexFn], out: Buffer, ctx: LowerContext
     ) -> tuple[tuple[Axis, ...], list[Store]]:
-        """(grid axes, stages): ``x`` is stored, then the updates are added one index after the other. Grid points share no element:
+        """(grid axes, stages): ``x`` is stored, then the updates are added one index after the other. Grid points share no
+        element:
         they number the axes not scattered over."""
         x, indices = node.inputs[0].type, node.inputs[1].type
         grid = ctx.axes(x.shape[: self.axis] + x.shape[self.axis + 1 :], "i")
@@ -235,7 +239,8 @@ class ScatterAdd(Op):
 
 @dataclass(frozen=True, eq=False)
 class TakeAlongAxis(Op):
-    """x[..., indices[...], ...]: one element along ``axis`` for each element of ``indices``, whose other axes are those of ``x`` (NumPy's
+    """x[..., indices[...], ...]: one element along ``axis`` for each element of ``indices``, whose other axes are those of
+    ``x`` (NumPy's
     take_along_axis, ONNX's GatherElements with equal other sizes)."""
 
     axis: int
@@ -310,7 +315,9 @@ def _wrapped(indices: Node, n: int, wrap: bool) -> Node:
 
 
 def take(x, indices, axis: int = 0, wrap: bool = False) -> Node:
-    """Slices of ``x`` along ``axis`` at ``indices``; with ``wrap`` negative ones count from the end. Others out of range raise when run."""
+    """Slices of ``x`` along ``axis`` at ``indices``; with ``wrap`` negative ones count from the end. Others out of range
+    raise when run.
+    """
     x, indices = f.constant(x), f.constant(indices)
     axis = f.one_axis("take", axis, x.rank)
     return f.node(Take(axis), x, _wrapped(indices, x.shape[axis], wrap))

@@ -1,6 +1,7 @@
 """From what a caller writes to nodes: constants, weak types of Python numbers, promotion, broadcasting, axes.
 
-Python numbers take the type of the tensors they meet (as in JAX): an int or float beside a float32 tensor is float32, a float beside
+Python numbers take the type of the tensors they meet (as in JAX): an int or float beside a float32 tensor is float32, a float
+beside
 an int32 tensor makes both float32. NumPy arrays and NumPy scalars other than float64 keep their type.
 """
 

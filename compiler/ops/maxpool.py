@@ -1,4 +1,5 @@
-"""Maximum pooling and its derivatives in gather form: a window remembers the number of its maximum's element, and every position sums
+"""Maximum pooling and its derivatives in gather form: a window remembers the number of its maximum's element, and every
+position sums
 the windows whose maximum it is.
 
 The gradient goes to the first maximum in row-major order of the window, as in XLA and TensorFlow; nan counts as the maximum.
@@ -56,7 +57,8 @@ class MaxPool(Pool):
 
 @dataclass(frozen=True, eq=False)
 class WindowArgMax(PoolingWindow):
-    """The row-major number (int32) of the element of each window that is its maximum: the first of equal ones inside, nan before numbers.
+    """The row-major number (int32) of the element of each window that is its maximum: the first of equal ones inside, nan
+    before numbers.
 
     A window with no element inside gives a number that no position answers to.
     """
@@ -114,7 +116,9 @@ class WindowArgMax(PoolingWindow):
 
 @dataclass(frozen=True, eq=False)
 class WindowScatter(PoolSpread):
-    """The sum, for each position, of ``u`` of the windows whose element ``number`` (int32) is that position: the derivative of ``MaxPool``."""
+    """The sum, for each position, of ``u`` of the windows whose element ``number`` (int32) is that position: the derivative
+    of ``MaxPool``.
+    """
 
     kind = "window"
     operands = 2
@@ -202,6 +206,8 @@ class WindowGather(PoolingWindow):
 
 
 def max_pool(x, window, strides=None, padding=0, dilation=1) -> Node:
-    """The maximum of windows over the spatial axes of (N, *spatial, C); strides default to the window, padding counts for nothing."""
+    """The maximum of windows over the spatial axes of (N, *spatial, C); strides default to the window, padding counts for
+    nothing.
+    """
     x = f.constant(x)
     return f.node(MaxPool(*pool_settings(x, window, strides, padding, dilation)), x)

@@ -90,7 +90,8 @@ class Reshape(Op):
 def reshape_groups(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
     """The axes of two shapes of equal size, split into the smallest groups of equal size from the left.
 
-    Axes of literal size 1 belong to none: their index is 0. Equality is that of expressions, so that a free dimension's group holds
+    Axes of literal size 1 belong to none: their index is 0. Equality is that of expressions, so that a free dimension's group
+    holds
     for all its values; which side grows first only decides how fine the split is.
     """
     ins = [i for i, n in enumerate(source) if not is_one(n)]

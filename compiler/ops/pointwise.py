@@ -35,7 +35,8 @@ def _is(x, value: float) -> bool:
     return is_scalar(x) and not isinstance(x, Dim) and x == value
 
 
-# Arithmetic ---------------------------------------------------------------------------------------------------------------------------------------
+# Arithmetic -------------------------------------------------------------------------------------------------------------
+# --------------------------
 
 
 def add(a, b) -> Node:
@@ -122,7 +123,9 @@ def _repeated_square(x: Node, n: int) -> Node:
 
 
 def _integer_power(a: Node, b: Node) -> Node:
-    """Wrapping integer powers by squaring over all bits of the exponent; negative exponents give what truncated division would."""
+    """Wrapping integer powers by squaring over all bits of the exponent; negative exponents give what truncated division
+    would.
+    """
     out = ones_like(a)
     square_ = a
     bits = a.dtype.bits - (a.dtype.kind == "i")
@@ -193,7 +196,8 @@ def _rounded(op: type, x) -> Node:
     return node(op(), x) if x.dtype.is_float else x
 
 
-# Functions of one operand: integers and bool become float32 ------------------------------------------------------------------------------------------
+# Functions of one operand: integers and bool become float32
+# ------------------------------------------------------------------------------------------
 
 
 def _function(op: type):
@@ -213,7 +217,8 @@ sinh, cosh, tanh, asinh, acosh, atanh = map(
 )
 
 
-# Comparisons, logic, bits -----------------------------------------------------------------------------------------------------------------------------
+# Comparisons, logic, bits -----------------------------------------------------------------------------------------------
+# ------------------------------
 
 
 def eq(a, b) -> Node:

@@ -1,4 +1,5 @@
-"""Counter-based random numbers: Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+"""Counter-based random numbers: Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC
+2011).
 
 The counter is (element number low, high, step, stream), the key the seed: the same seed, step and stream give the same numbers
 on every backend, with any number of threads. An element takes one 32-bit word of its counter's four.
@@ -117,7 +118,9 @@ class RandomBits(Op):
 
 
 def random_bits(key, step, shape: Sequence[int], stream: int = 0, word: int = 0) -> Node:
-    """Uniform uint32 of ``shape``; ``key`` is uint32[2], ``step`` a scalar; different streams, steps and words are independent."""
+    """Uniform uint32 of ``shape``; ``key`` is uint32[2], ``step`` a scalar; different streams, steps and words are
+    independent.
+    """
     return f.node(RandomBits(tuple(shape), stream, word), f.constant(key), f.constant(step))
 
 

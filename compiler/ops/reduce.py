@@ -124,7 +124,9 @@ class Prod(Reduction):
         return np.asarray(x.astype(wide).prod(self.axes, dtype=wide)).astype(x.dtype)
 
     def vjp(self, node: Node, ct: Node) -> Cotangents:
-        """Each element's cofactor is the product of the others, folded anew: exact where elements are 0, at any order of derivative."""
+        """Each element's cofactor is the product of the others, folded anew: exact where elements are 0, at any order of
+        derivative.
+        """
         x = node.inputs[0]
         kept = tuple([i for i in range(x.rank) if i not in self.axes])
         rows = f.transpose(x, kept + self.axes)

@@ -1,8 +1,8 @@
 """Pooling windows over the spatial axes of (N, *spatial, C), and their derivatives in gather form (every result element sums what
 reached it, so that no two threads write one place).
 
-Window o reads position o*stride - low + k*dilation at its element k; elements outside are no part of a maximum and 0 in a sum. The gradient
-of a maximum goes to its first place in row-major order of the window, as in XLA and TensorFlow; nan counts as the maximum.
+Window o reads position o*stride - low + k*dilation at its element k; elements outside are no part of a maximum and 0 in a
+sum. (Maxima: ``maxpool``.)
 """
 
 from __future__ import annotations
@@ -171,7 +171,8 @@ class PoolSpread(PoolingWindow):
             raise ShapeError(f"{self.name}: sizes {shape_text(self.sizes)} are not for {u.rank - 2} spatial axes")
         if u.shape[1:-1] != self._counts(self.sizes):
             raise ShapeError(
-                f"{self.name}: {shape_text(self.sizes)} has {shape_text(self._counts(self.sizes))} windows, not {shape_text(u.shape[1:-1])}"
+                f"{self.name}: {shape_text(self.sizes)} has {shape_text(self._counts(self.sizes))}"
+                f" windows, not {shape_text(u.shape[1:-1])}"
             )
         return u.with_shape((u.shape[0], *self.sizes, u.shape[-1]))
 

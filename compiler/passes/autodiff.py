@@ -16,7 +16,9 @@ from ..ops.constant import Full
 def grad(y: Node, xs: Sequence[Node], ct: Node | None = None) -> list[Node]:
     """The derivative of ``y`` with respect to each of ``xs``, contracted with ``ct`` (of y's type).
 
-    The xs may be any nodes. They count as independent variables: where one is computed from another, paths through it end at it. Without ``ct``, ``y`` must be a single number. Where y does not depend on an x smoothly, its derivative is zeros. Nodes of integers and bool
+    The xs may be any nodes. They count as independent variables: where one is computed from another, paths through it end at
+    it. Without ``ct``, ``y`` must be a single number. Where y does not depend on an x smoothly, its derivative is zeros.
+    Nodes of integers and bool
     carry no derivative. Raises GradientError, naming the op and where it came from, for an op that has none.
     """
     for x in (y, *xs):

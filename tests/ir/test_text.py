@@ -1,4 +1,6 @@
-"""Graph text: what it looks like, that it parses back, and that broken text is refused with its line. (Every op: tests/test_ops.py.)"""
+"""Graph text: what it looks like, that it parses back, and that broken text is refused with its line. (Every op:
+tests/test_ops.py.)
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ TEXT = """graph "net" {
   %i0 = input "x" : float32[batch, 3]
   %i1 = state "w" : float32[3, 3]
   %i2 = parameter "never \\"used\\"" : int64[]
-  %0 = DotGeneral(contract_a=(1,), contract_b=(0,), batch_a=(), batch_b=(), precision='highest')(%i0, %i1) : float32[batch, 3] @ "block/dense"
+  %0 = DotGeneral(contract_a=(1,), contract_b=(0,), batch_a=(), batch_b=(), precision='highest')(%i0, %i1) : float32[batch, 3]\
+ @ "block/dense"
   %1 = Reshape(shape=(3*batch,))(%0) : float32[3*batch]
   %2 = Full(shape=(3, 3), value=-1e-05, dtype=float32)() : float32[3, 3]
   %3 = Add()(%i1, %2) : float32[3, 3]
