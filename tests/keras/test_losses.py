@@ -70,6 +70,7 @@ def test_saturated_probabilities_are_clipped():
     close(losses.binary_crossentropy(y, p), keras.losses.binary_crossentropy(y, p))
     labels, p = np.array([1, 0]), np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
     close(losses.sparse_categorical_crossentropy(labels, p), keras.losses.sparse_categorical_crossentropy(labels, p))
+    assert np.asarray(losses.sparse_categorical_crossentropy(labels, p))[1] > 5e-8  # clipped at 1 - 1e-7 as well
     logits = np.array([[90.0, -90.0, 3.0]], np.float32)
     close(losses.binary_crossentropy(y, logits, from_logits=True), keras.losses.binary_crossentropy(y, logits, from_logits=True))
 

@@ -100,6 +100,24 @@ def test_fit_is_keras_fit_with_validation_and_partial_batches():
     assert_close(ours.predict(x, batch_size=8, verbose=0), theirs.predict(x, batch_size=8, verbose=0), 1e-4)
 
 
+def test_one_executable_for_each_step_whatever_the_batch(monkeypatch):
+    from kerogen.frontends.keras import train_step
+
+    made = []
+    real = train_step.compile_function
+    monkeypatch.setattr(train_step, "compile_function", lambda *a, **k: made.append(k["name"]) or real(*a, **k))
+    model = kg.Sequential([layers.Dense(5, activation="relu"), layers.Dropout(0.2), layers.Dense(4)])  # built by the first step
+    model.compile("sgd", kg.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    x, y = data(37)
+    model.fit(x, y, batch_size=8, epochs=3, verbose=0, validation_data=(x[:9], y[:9]))
+    model.fit(x, y, batch_size=5, epochs=1, verbose=0)
+    model.optimizer.learning_rate = 0.5
+    for n in (1, 2, 3, 11):
+        model.train_on_batch(x[:n], y[:n])
+        model.predict(x[:n], verbose=0)
+    assert sorted(m.rsplit("_", 1)[1] for m in made) == ["predict", "test", "train"]
+
+
 def test_class_weights_and_one_hot_labels():
     ours, theirs = dense_pair(last="softmax")
     x, y = data(15)
