@@ -11,9 +11,9 @@ from typing import Any
 from ...runtime.errors import ArgumentError, ModelFormatError, ShapeError, StateError
 from .layer import Layer, _unique, current_training, training_phase
 from .model import Model
-from .operation import Operation, SymbolicNode, known_shape
+from .operation import Operation, SymbolicNode
 from .structure import flatten, is_nested, map_structure, pack_as, same_structure
-from .tensor import KerasHistory, KerasTensor, Tensor
+from .tensor import KerasHistory, KerasTensor, Tensor, known_shape
 from .trace import ArgSpec
 
 
@@ -94,8 +94,8 @@ class Functional(Model):
     def build(self, input_shape: Any = None) -> None:
         self.built = True
 
-    def get_build_config(self) -> None:
-        return None
+    def get_build_config(self) -> dict:
+        return {"input_shape": None}  # what Keras writes: the graph says all
 
     # Running --------------------------------------------------------------------------------------------------------------------------------------------
 
@@ -369,6 +369,8 @@ def _map_graph(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> tuple:
     known = {id(x) for x in inputs}
     for d in sorted(nodes_by_depth, reverse=True):
         for node in nodes_by_depth[d]:
+            if node.is_input:
+                continue  # known where it is declared
             for x in node.input_tensors:
                 if id(x) not in known:
                     raise StateError(f"the graph is disconnected: '{node.operation.name}' needs {x!r}, which doesn't come from the model's inputs "

@@ -24,9 +24,9 @@ from . import regularizers
 from .input_spec import InputSpec as InputSpec
 from .input_spec import check_inputs
 from .naming import current_path, name_scope
-from .operation import _DEFAULT_CONFIGS, Operation, SymbolicNode, has_symbolic, infer, known_shape
+from .operation import _DEFAULT_CONFIGS, Operation, SymbolicNode, has_symbolic, infer
 from .structure import flatten, is_nested, map_shapes, map_structure, pack_as
-from .tensor import EagerTensor, KerasTensor, Tensor
+from .tensor import EagerTensor, KerasTensor, Tensor, known_shape
 from .trace import ArgSpec, as_array, compile_function, current_scope
 from .variable import Variable, autocast
 
@@ -339,6 +339,8 @@ class Layer(Operation):
 
     def _symbolic_call(self, args: tuple, kwargs: dict) -> Any:
         outputs = self.compute_output_spec(*args, **kwargs)
+        if not kwargs and len(args) == 1 and isinstance(args[0], KerasTensor) and "mask" in self._signature.parameters:
+            kwargs = {"mask": None}  # as Keras records it
         SymbolicNode(self, args, kwargs, outputs)
         return outputs
 

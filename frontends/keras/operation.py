@@ -18,7 +18,7 @@ from ...runtime.dtype import as_dtype
 from ...runtime.errors import ArgumentError, KerogenError, StateError
 from .naming import auto_name, check_name
 from .structure import flatten, map_structure
-from .tensor import KerasHistory, KerasTensor, Tensor
+from .tensor import KerasHistory, KerasTensor, Tensor, known_shape
 from .trace import TraceScope
 
 # What an unknown size is while shapes are inferred: many divisors, so that reshapes, strides and splits come out whole.
@@ -92,11 +92,6 @@ def infer(fn: Callable, args: tuple, kwargs: dict) -> Any:
 
 def _symbolic(x: Any) -> Any:
     return KerasTensor(known_shape(x.shape), x.dtype) if isinstance(x, Tensor) else x
-
-
-def known_shape(shape: tuple) -> tuple:
-    """A shape with None for sizes that are free."""
-    return tuple([None if type(d) is Dim else d for d in shape])
 
 
 class Operation:

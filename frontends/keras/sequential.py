@@ -94,7 +94,7 @@ class Sequential(Model):
 
     def _maybe_build(self, call: Any) -> None:
         if not self.built and not isinstance(call.first, (list, tuple, dict)) and call.first is not None:
-            from .operation import known_shape
+            from .tensor import known_shape
 
             if self._stack and not isinstance(self._stack[0], InputLayer):
                 shape = known_shape(call.first.shape)

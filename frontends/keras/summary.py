@@ -42,7 +42,7 @@ def output_shape(layer: Any) -> str:
             outputs = None
     if not outputs:
         return "?"
-    return ", ".join(str(s) for s in outputs)
+    return ", ".join(f"({', '.join(map(str, s))})" for s in outputs)  # Keras writes (None), not (None,)
 
 
 def _sequential_like(model: Any) -> bool:

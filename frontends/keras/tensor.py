@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...compiler.ir.graph import Node
+from ...runtime.dim import Dim
 from ...runtime.dtype import as_dtype
 from ...runtime.errors import ArgumentError, ShapeError
 from .naming import auto_name
@@ -284,6 +285,11 @@ def standardize_shape(shape: Any) -> tuple:
             raise ShapeError(f"shape {tuple(shape)!r} has a negative size")
         out.append(d)
     return tuple(out)
+
+
+def known_shape(shape: tuple) -> tuple:
+    """A shape with None for sizes that are free."""
+    return tuple([None if type(d) is Dim else d for d in shape])
 
 
 def is_keras_tensor(x: Any) -> bool:

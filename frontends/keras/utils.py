@@ -11,6 +11,15 @@ import numpy as np
 from ...runtime.errors import ArgumentError, UnsupportedOpError
 from .naming import reset_names
 from .random import reset_global_seed
+from .registration import (
+    CustomObjectScope,
+    custom_object_scope,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
+    register_keras_serializable,
+)
+from .serialization import deserialize_keras_object, serialize_keras_object
 
 
 def set_random_seed(seed: int) -> None:
@@ -100,20 +109,6 @@ def is_keras_tensor(x: Any) -> bool:
     return isinstance(x, KerasTensor)
 
 
-def __getattr__(name: str) -> Any:
-    # The data adapters and registration are in files of their own.
-    if name in ("register_keras_serializable", "custom_object_scope", "CustomObjectScope", "get_custom_objects", "get_registered_name",
-                "get_registered_object"):
-        from . import registration
-
-        return getattr(registration, name)
-    if name in ("serialize_keras_object", "deserialize_keras_object"):
-        from . import serialization
-
-        return getattr(serialization, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
 __all__ = ["clear_session", "get_file", "get_source_inputs", "is_keras_tensor", "normalize", "pad_sequences", "set_random_seed", "to_categorical",
            "register_keras_serializable", "custom_object_scope", "CustomObjectScope", "get_custom_objects", "get_registered_name",
-           "get_registered_object", "serialize_keras_object", "deserialize_keras_object"]  # noqa: F822
+           "get_registered_object", "serialize_keras_object", "deserialize_keras_object"]

@@ -108,7 +108,7 @@ class LayerNormalization(Layer):
         self.autocast = False
 
     def build(self, input_shape: Any) -> None:
-        axes = self.axis if isinstance(self.axis, list) else [self.axis]
+        axes = self.axis = self.axis if isinstance(self.axis, list) else [self.axis]
         shape = tuple([input_shape[a] for a in axes])
         if None in shape:
             raise ArgumentError(f"LayerNormalization '{self.name}': the axes {axes} of the input must have known sizes; got shape {tuple(input_shape)}")

@@ -10,7 +10,7 @@ from .. import config, ops
 from ..input_spec import InputSpec
 from ..layer import Layer
 from ..ops.spatial import per_axis
-from ..tensor import Tensor
+from ..tensor import Tensor, known_shape
 
 
 class Flatten(Layer):
@@ -57,7 +57,7 @@ class Reshape(Layer):
             for n in shape[1:]:
                 have = have * n
             if want != have:
-                raise ShapeError(f"Reshape '{self.name}': a sample of shape {tuple(shape[1:])} has {have} elements, target_shape {self.target_shape} has {want}")
+                raise ShapeError(f"Reshape '{self.name}': a sample of shape {known_shape(shape[1:])} has {have} elements, target_shape {self.target_shape} has {want}")
             return ops.reshape(inputs, (shape[0], *self.target_shape))
         rest, known = 1, 1
         for n in shape[1:]:
@@ -65,7 +65,7 @@ class Reshape(Layer):
         for n in self.target_shape:
             known = known * (1 if n == -1 else n)
         if known == 0 or rest % known != 0:
-            raise ShapeError(f"Reshape '{self.name}': a sample of shape {tuple(shape[1:])} has {rest} elements, which target_shape {self.target_shape} "
+            raise ShapeError(f"Reshape '{self.name}': a sample of shape {known_shape(shape[1:])} has {rest} elements, which target_shape {self.target_shape} "
                              f"doesn't divide")
         return ops.reshape(inputs, (shape[0], *[rest // known if n == -1 else n for n in self.target_shape]))
 

@@ -94,7 +94,12 @@ def power(x1: Any, x2: Any) -> Any:
 
 
 negative, absolute, sign, square = _unary("negative", F.neg), _unary("absolute", F.abs_), _unary("sign", F.sign), _unary("square", F.square)
-abs = _unary("abs", F.abs_)
+
+
+def abs(x: Any) -> Any:
+    return absolute(x)
+
+
 reciprocal = _unary("reciprocal", _of_float(F.reciprocal))
 exp, expm1, log, log1p = (_unary(n, _of_float(f)) for n, f in (("exp", F.exp), ("expm1", F.expm1), ("log", F.log), ("log1p", F.log1p)))
 exp2 = _unary("exp2", lambda x: F.exp(F.mul(floating(x), math.log(2.0))))

@@ -7,6 +7,7 @@ from typing import Any
 from ....compiler import ops as F
 from ....compiler.ops.lift import operands
 from ....runtime.errors import ArgumentError
+from ..tensor import known_shape
 from .arithmetic import NUMPY, floating
 from .define import operation
 
@@ -65,7 +66,7 @@ def cross(x1: Any, x2: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, a
     if axis is not None:
         axisa = axisb = axisc = axis
     if a.shape[axisa] != 3 or b.shape[axisb] != 3:
-        raise ArgumentError(f"ops.cross needs vectors of 3, got shapes {a.shape} and {b.shape}")
+        raise ArgumentError(f"ops.cross needs vectors of 3, got shapes {known_shape(a.shape)} and {known_shape(b.shape)}")
 
     def part(x: Any, at: int, i: int) -> Any:
         return F.squeeze(F.split(x, [1, 1, 1], at)[i], at)

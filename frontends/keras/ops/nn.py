@@ -10,6 +10,7 @@ from ....compiler.ops.lift import common_dtype, operands
 from ....runtime.dtype import as_dtype
 from ....runtime.errors import ArgumentError, ShapeError
 from .. import config
+from ..tensor import known_shape
 from .arithmetic import floating
 from .define import operation
 
@@ -253,7 +254,7 @@ def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float 
 
 def _same_shapes(name: str, target: Any, output: Any) -> None:
     if target.rank != output.rank or any(a != b for a, b in zip(target.shape, output.shape)):
-        raise ShapeError(f"ops.{name}: target has shape {target.shape}, output has {output.shape}; they must be equal")
+        raise ShapeError(f"ops.{name}: target has shape {known_shape(target.shape)}, output has {known_shape(output.shape)}; they must be equal")
 
 
 def _log_probabilities(output: Any, from_logits: bool, axis: int) -> Any:
@@ -277,7 +278,7 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     if target.rank == output.rank and target.shape[-1] == 1:
         target = F.squeeze(target, -1)
     if target.rank != output.rank - 1 or any(a != b for a, b in zip(target.shape, output.shape[:-1])):
-        raise ShapeError(f"ops.sparse_categorical_crossentropy: target has shape {target.shape}, output has {output.shape}; "
+        raise ShapeError(f"ops.sparse_categorical_crossentropy: target has shape {known_shape(target.shape)}, output has {known_shape(output.shape)}; "
                          "they must agree but for output's last axis, the classes")
     log_p = _log_probabilities(output, from_logits, axis)
     return F.neg(F.sum_(F.mul(F.one_hot(target, output.shape[axis], log_p.dtype, axis), log_p), axis))
@@ -303,7 +304,7 @@ def dot_product_attention(query: Any, key: Any, value: Any, bias: Any = None, ma
     q, k, v = operands("dot_product_attention", floating(query), floating(key), floating(value))
     for name, x in (("query", q), ("key", k), ("value", v)):
         if x.rank != 4:
-            raise ShapeError(f"ops.dot_product_attention: {name} must have shape (batch, time, heads, dim), got {x.shape}")
+            raise ShapeError(f"ops.dot_product_attention: {name} must have shape (batch, time, heads, dim), got {known_shape(x.shape)}")
     heads, groups = q.shape[2], k.shape[2]
     if heads % groups:
         raise ShapeError(f"ops.dot_product_attention: {heads} query heads are no multiple of {groups} key heads")

@@ -7,6 +7,7 @@ from typing import Any
 from ....compiler import ops as F
 from ....runtime.dtype import as_dtype
 from ....runtime.errors import ArgumentError
+from ..tensor import known_shape
 from .arithmetic import MATH, NUMPY, floating
 from .define import operation
 
@@ -103,7 +104,7 @@ def average(x: Any, axis: Axis = None, weights: Any = None) -> Any:
     w = floating(weights)
     if w.rank != x.rank:
         if w.rank != 1 or not isinstance(axis, int):
-            raise ArgumentError(f"ops.average: weights of shape {w.shape} need an axis of x (shape {x.shape})")
+            raise ArgumentError(f"ops.average: weights of shape {known_shape(w.shape)} need an axis of x (shape {known_shape(x.shape)})")
         w = F.reshape(w, [w.shape[0] if i == axis % x.rank else 1 for i in range(x.rank)])
     w = F.broadcast_to(w, x.shape)
     return F.div(F.sum_(F.mul(x, w), axis), F.sum_(w, axis))

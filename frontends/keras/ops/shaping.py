@@ -13,7 +13,7 @@ from ....runtime.dim import Dim
 from ....runtime.dtype import as_dtype
 from ....runtime.errors import ArgumentError, ShapeError, UnsupportedOpError
 from ..operation import Operation
-from ..tensor import EagerTensor, KerasTensor, Operators, Tensor, standardize_shape
+from ..tensor import EagerTensor, KerasTensor, Operators, Tensor, known_shape, standardize_shape
 from .arithmetic import NUMPY, floating
 from .define import CLASSES, operation, wrap
 
@@ -39,7 +39,7 @@ def reshape(x: Any, newshape: Any) -> Any:
             elif i < x.rank:
                 shape[i] = x.shape[i]
             else:
-                raise ShapeError(f"ops.reshape of shape {x.shape}: newshape {tuple(newshape)} leaves axis {i} open; give it a size, or one -1")
+                raise ShapeError(f"ops.reshape of shape {known_shape(x.shape)}: newshape {tuple(newshape)} leaves axis {i} open; give it a size, or one -1")
     return F.reshape(x, shape)
 
 
@@ -263,7 +263,7 @@ def diag(x: Any, k: int = 0) -> Any:
     if x.rank == 2:
         return diagonal.operation.body(x, k)
     if x.rank != 1:
-        raise ShapeError(f"ops.diag needs a vector or a matrix, got shape {x.shape}")
+        raise ShapeError(f"ops.diag needs a vector or a matrix, got shape {known_shape(x.shape)}")
     n = x.shape[0] + (k if k >= 0 else -k)
     wide = F.broadcast_to(F.expand_dims(F.pad(x, ((max(-k, 0), max(k, 0)),)), 1), (n, n))
     return F.where(F.eq(F.iota((n, n), 1), F.add(F.iota((n, n), 0), k)), wide, 0)
@@ -376,7 +376,7 @@ def index(x: Node, key: Any) -> Node:
             raise UnsupportedOpError("indexing with a boolean mask gives a size that depends on data; use ops.where")
     used = len([k for k in keys if k is not None and k is not Ellipsis])
     if used > x.rank or len([k for k in keys if k is Ellipsis]) > 1:
-        raise ShapeError(f"{len(keys)} indices for a tensor of shape {x.shape}")
+        raise ShapeError(f"{len(keys)} indices for a tensor of shape {known_shape(x.shape)}")
     if not any(k is Ellipsis for k in keys):
         keys.append(Ellipsis)
     at = next(i for i, k in enumerate(keys) if k is Ellipsis)

@@ -11,6 +11,7 @@ from ....compiler.ops.lift import operands
 from ....runtime.dim import Dim, ceil_div, dim_max
 from ....runtime.errors import ArgumentError, ShapeError
 from .. import config
+from ..tensor import known_shape
 from .define import operation
 
 NN = "keras.src.ops.nn"
@@ -55,7 +56,7 @@ def restored(x: Node, data_format: str | None) -> Node:
 def _check_positive(name: str, x: Node, window: Sequence[int], pads: Sequence, dilation: Sequence[int]) -> None:
     for i, (n, k, (lo, hi), d) in enumerate(zip(x.shape[1:-1], window, pads, dilation)):
         if type(n) is not Dim and n + lo + hi < (k - 1) * d + 1:
-            raise ShapeError(f"{name}: a window of {(k - 1) * d + 1} doesn't fit spatial axis {i} of size {n} (input {x.shape}, channels last); "
+            raise ShapeError(f"{name}: a window of {(k - 1) * d + 1} doesn't fit spatial axis {i} of size {n} (input {known_shape(x.shape)}, channels last); "
                              "use padding='same', a smaller window, or a larger input")
 
 
@@ -64,7 +65,7 @@ def convolve(x: Node, kernel: Node, strides: Any, padding: str, data_format: str
     x, kernel = operands(name, x, kernel)
     n = x.rank - 2
     if n < 1 or kernel.rank != x.rank:
-        raise ShapeError(f"{name}: an input of shape {x.shape} and a kernel of shape {kernel.shape} don't fit: both have the spatial axes and two more")
+        raise ShapeError(f"{name}: an input of shape {known_shape(x.shape)} and a kernel of shape {known_shape(kernel.shape)} don't fit: both have the spatial axes and two more")
     if padding == "causal" and n != 1:
         raise ArgumentError(f"{name}: padding='causal' is for one spatial axis, the input has {n}")
     strides, dilation = per_axis(strides, n, "strides"), per_axis(dilation_rate, n, "dilation_rate")
@@ -82,7 +83,7 @@ def conv(inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", dat
     channels = x.shape[-1 if config.standardize_data_format(data_format) == "channels_last" else 1]
     if w.rank < 3 or channels % w.shape[-2] != 0:
         raise ShapeError(f"ops.conv: {channels} input channels are no multiple of the kernel's {w.shape[-2] if w.rank > 1 else None} "
-                         f"(kernel {w.shape}: window, channels, filters)")
+                         f"(kernel {known_shape(w.shape)}: window, channels, filters)")
     return convolve(x, w, strides, padding.lower(), data_format, dilation_rate, channels // w.shape[-2])
 
 
@@ -105,7 +106,7 @@ def separable_conv(inputs: Any, depthwise_kernel: Any, pointwise_kernel: Any, st
 def pool(x: Node, pool_size: Any, strides: Any, padding: str, data_format: str | None, mean: bool, name: str) -> Node:
     n = x.rank - 2
     if n < 1:
-        raise ShapeError(f"{name}: needs spatial axes between batch and channels, got shape {x.shape}")
+        raise ShapeError(f"{name}: needs spatial axes between batch and channels, got shape {known_shape(x.shape)}")
     window = per_axis(pool_size, n, "pool_size")
     strides = window if strides is None else per_axis(strides, n, "strides")
     x = channels_last(x, data_format)
