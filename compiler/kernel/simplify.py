@@ -116,8 +116,9 @@ def floordiv(e: Expr, c: int) -> Expr:
             return from_linear(quotient, q)
         if type(lo) is not Dim and type(hi) is not Dim and type(c) is not Dim and lo // c == hi // c:
             return from_linear(quotient, q + lo // c)
-    if isinstance(remainder, Op) and remainder.fn is s.floordiv:
-        inner = op(s.floordiv, remainder.children[0], index(remainder.children[1].value * c))
+    divisor = remainder.children[1] if isinstance(remainder, Op) and remainder.fn is s.floordiv else None
+    if isinstance(divisor, Const):
+        inner = op(s.floordiv, remainder.children[0], index(divisor.value * c))
     else:
         inner = op(s.floordiv, remainder, index(c))
     return from_linear(_sum(quotient, {inner: 1}, 1), q)

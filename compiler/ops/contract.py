@@ -274,9 +274,6 @@ def _pair(a: Node, ta: str, b: Node, tb: str, later: set[str], precision: str | 
             tb = "".join(c for c in tb if c in later or c in ta)
     shared = [c for c in ta if c in tb]
     over, batch = [c for c in shared if c not in later], [c for c in shared if c in later]
-    out = f.node(
-        DotGeneral(*[tuple([t.index(c) for c in labels]) for labels in (over, batch) for t in (ta, tb)], precision or "highest"),
-        a,
-        b,
-    )
+    ca, cb, ba, bb = (tuple([t.index(c) for c in labels]) for labels in (over, batch) for t in (ta, tb))
+    out = f.node(DotGeneral(ca, cb, ba, bb, precision or "highest"), a, b)
     return out, "".join(batch) + "".join(c for c in ta if c not in shared) + "".join(c for c in tb if c not in shared)

@@ -115,8 +115,8 @@ class Conv(_Convolution):
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
         x, w = node.inputs
         return (
-            f.node(ConvInputGrad(*self._settings, x.shape[1:-1]), ct, w),
-            f.node(ConvWeightGrad(*self._settings, w.shape[:-2]), x, ct),
+            f.node(ConvInputGrad(*self._settings, sizes=x.shape[1:-1]), ct, w),
+            f.node(ConvWeightGrad(*self._settings, sizes=w.shape[:-2]), x, ct),
         )
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
@@ -218,7 +218,7 @@ class ConvInputGrad(_Convolution):
 
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
         u, w = node.inputs
-        return f.node(Conv(*self._settings), ct, w), f.node(ConvWeightGrad(*self._settings, w.shape[:-2]), ct, u)
+        return f.node(Conv(*self._settings), ct, w), f.node(ConvWeightGrad(*self._settings, sizes=w.shape[:-2]), ct, u)
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         u, w = (n.type for n in node.inputs)
@@ -244,7 +244,7 @@ class ConvInputGrad(_Convolution):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls(*spec, "highest", x.shape[1:-1]), (y, w), tags=(tag,)) for spec, x, w, y, tag in cls._cases(rng)]
+        return [Sample(cls(*spec, "highest", sizes=x.shape[1:-1]), (y, w), tags=(tag,)) for spec, x, w, y, tag in cls._cases(rng)]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
@@ -297,7 +297,7 @@ class ConvWeightGrad(_Convolution):
 
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
         x, u = node.inputs
-        return f.node(ConvInputGrad(*self._settings, x.shape[1:-1]), u, ct), f.node(Conv(*self._settings), x, ct)
+        return f.node(ConvInputGrad(*self._settings, sizes=x.shape[1:-1]), u, ct), f.node(Conv(*self._settings), x, ct)
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         x, u = (n.type for n in node.inputs)
@@ -318,7 +318,7 @@ class ConvWeightGrad(_Convolution):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        return [Sample(cls(*spec, "highest", w.shape[:-2]), (x, y), tags=(tag,)) for spec, x, w, y, tag in cls._cases(rng)]
+        return [Sample(cls(*spec, "highest", sizes=w.shape[:-2]), (x, y), tags=(tag,)) for spec, x, w, y, tag in cls._cases(rng)]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:

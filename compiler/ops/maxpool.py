@@ -46,7 +46,7 @@ class MaxPool(Pool):
 
     def vjp(self, node: Node, ct: Node) -> Cotangents:
         x = node.inputs[0]
-        return (f.node(WindowScatter(*self._settings, x.shape[1:-1]), ct, f.node(WindowArgMax(*self._settings), x)),)
+        return (f.node(WindowScatter(*self._settings, sizes=x.shape[1:-1]), ct, f.node(WindowArgMax(*self._settings), x)),)
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         ks, over = window_axes(ctx, self.window)
@@ -148,7 +148,9 @@ class WindowScatter(PoolSpread):
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
         return [
             Sample(
-                cls(*spec, x.shape[1:-1]), (rng.standard_normal(out).astype(np.float32), WindowArgMax(*spec).eval(x)), tags=(tag,)
+                cls(*spec, sizes=x.shape[1:-1]),
+                (rng.standard_normal(out).astype(np.float32), WindowArgMax(*spec).eval(x)),
+                tags=(tag,),
             )
             for spec, x, out, tag in cls._cases(rng)
         ]
@@ -178,7 +180,7 @@ class WindowGather(PoolingWindow):
 
     def vjp(self, node: Node, ct: Node) -> Cotangents:
         x, number = node.inputs
-        return f.node(WindowScatter(*self._settings, x.shape[1:-1]), ct, number), None
+        return f.node(WindowScatter(*self._settings, sizes=x.shape[1:-1]), ct, number), None
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         ks, over = window_axes(ctx, self.window)

@@ -149,7 +149,7 @@ class SumPool(Pool):
         return out.astype(dtype)
 
     def vjp(self, node: Node, ct: Node) -> Cotangents:
-        return (f.node(SumPoolGrad(*self._settings, node.inputs[0].shape[1:-1]), ct),)
+        return (f.node(SumPoolGrad(*self._settings, sizes=node.inputs[0].shape[1:-1]), ct),)
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         ks, over = window_axes(ctx, self.window)
@@ -226,7 +226,7 @@ class SumPoolGrad(PoolSpread):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
         return [
-            Sample(cls(*spec, x.shape[1:-1]), (rng.standard_normal(out).astype(np.float32),), tags=(tag,))
+            Sample(cls(*spec, sizes=x.shape[1:-1]), (rng.standard_normal(out).astype(np.float32),), tags=(tag,))
             for spec, x, out, tag in cls._cases(rng)
         ]
 
