@@ -34,6 +34,7 @@ from .passes.convolution import RULES as CONVOLUTION_RULES
 from .passes.decompose import decompose
 from .passes.fuse import Partition, fuse
 from .passes.lower import lower_group
+from .passes.precision import apply_precision
 from .program.copy import copy_kernel
 from .program.memory import assign_slots
 from .program.order import order_calls
@@ -180,15 +181,15 @@ def _output_names(graph: Graph) -> tuple[str, ...]:
     return graph.output_names or tuple(f"output_{i}" for i in range(len(graph.outputs)))
 
 
-def plan_of(trace: Trace, values: Mapping[str, int], options: Any = None) -> Plan:
+def plan_of(trace: Trace, values: Mapping[str, int], options: Any = None, target: Target | None = None) -> Plan:
     """Traces for these values of the free dimensions and compiles, or takes the plan from the cache: then no pass runs.
 
     Sizes stay expressions, so the plan serves all values for which every comparison made on the way comes out the same (its guards).
     """
-    target = Target.host()
+    target = target or Target.host()
     with recording() as guards:
         dims = {name: Dim.free(name, v) if v > 0 else v for name, v in values.items()}
-        graph = trace(dims)
+        graph = apply_precision(trace(dims), getattr(options, "precision", "highest"))
         key = _plan_key(graph, target)
         exact = f"{key} {sorted(values.items())}"
         for k in (exact, key):
@@ -220,19 +221,19 @@ def _cached(k: str) -> Plan | None:
 
 
 def executable(trace: Trace, *, bindings: Sequence[Any] = (), name: str = "graph", options: Any = None,
-               unflatten: Callable | None = None) -> Executable:
+               unflatten: Callable | None = None, target: Target | None = None) -> Executable:
     """An ``Executable`` for the graph that ``trace(dims)`` builds.
 
     ``trace`` is called with a value (a ``Dim``) for every free dimension, by name, whenever a new specialisation is needed; inputs of the
     graph that have role "parameter" or "state" are bound, in order, to ``bindings``: objects with ``array`` and ``version``. A graph without free
-    dimensions is compiled now, others when a call tells the sizes.
+    dimensions is compiled now, others when a call tells the sizes. ``options`` has ``threads`` and ``precision`` (``kerogen.Options``).
     """
     dims = _Nominal()
     graph = trace(dims)
     inputs = [Port(n.op.name, n.shape, n.dtype, n.op.role) for n in graph.inputs]
     outputs = [Port(n, o.shape, o.dtype) for n, o in zip(_output_names(graph), graph.outputs)]
-    plans = [] if dims else [plan_of(trace, {}, options)]
-    return Executable(inputs, outputs, specialize=lambda values: plan_of(trace, values, options), plans=plans, bindings=bindings, name=name,
+    plans = [] if dims else [plan_of(trace, {}, options, target)]
+    return Executable(inputs, outputs, specialize=lambda values: plan_of(trace, values, options, target), plans=plans, bindings=bindings, name=name,
                       unflatten=unflatten, threads=getattr(options, "threads", None))
 
 
