@@ -188,7 +188,7 @@ def _extract(values: list[Expr], axes: tuple[Axis, ...], outputs: list[Buffer]) 
             if k not in names:
                 names[k] = f"s{len(names)}"
                 if isinstance(e.monoid, Dot):
-                    stages.append(Contract(names[k], (), over, exprs[0], exprs[1], e.monoid.acc))
+                    stages.append(Contract(names[k], (), over, exprs[0], exprs[1], e.monoid.acc, e.monoid.precision))
                 else:
                     stages.append(Reduce(names[k], (), over, e.monoid, exprs))
             ref: Expr = Ref(names[k], (), e.monoid.dtypes(exprs)[e.item], e.item)

@@ -22,12 +22,14 @@ from ...kernel.expr import Op, post_order
 from ...kernel.ir import Kernel
 from ...schedule.contraction import ContractForm, GemmSchedule, match_contraction, panels
 from ...target import Target
-from .builder import Builder, Module, Value, const, iota, vector
+from .builder import Builder, Module, Value, const, iota, size_of, vector
 from .emitter import Local, LLVMEmitter
 from .loops import Emitted
 from .scalars import register_type
 
 REGISTER_EPILOGUE = 160  # operations up to which the epilogue is written out over the accumulators; beyond, it is a loop over rows
+
+AHEAD = 4096  # bytes by which a matrix-vector product prefetches its weights
 
 Size = Callable[[int], Value]
 
@@ -173,6 +175,8 @@ class Tile:
         for v in range(self.schedule.vectors):
             p = b.gep(panel, const("i64", v * lanes), self.type)
             mask = masks[v]
+            if self.schedule.rows == 1:  # each weight is used once: memory sets the pace, and the stream is known far ahead
+                b.prefetch(b.gep(p, const("i64", AHEAD // size_of(self.type)), self.type))
             columns.append(b.load(p, self.vector) if mask is None else b.masked_load(p, mask, const(self.vector, 0)))
         out = []
         for i, row in enumerate(rows):
