@@ -35,7 +35,9 @@ def categorical_accuracy(y_true, y_pred):
     """1 where the largest entries of y_true (one-hot) and y_pred are at the same place."""
     from . import ops
 
-    return _as_float(ops.equal(ops.argmax(ops.convert_to_tensor(y_true), axis=-1), ops.argmax(ops.convert_to_tensor(y_pred), axis=-1)))
+    return _as_float(
+        ops.equal(ops.argmax(ops.convert_to_tensor(y_true), axis=-1), ops.argmax(ops.convert_to_tensor(y_pred), axis=-1))
+    )
 
 
 def sparse_categorical_accuracy(y_true, y_pred):
@@ -50,7 +52,9 @@ def sparse_categorical_accuracy(y_true, y_pred):
 
 
 def _in_top_k(labels: Any, y_pred: Any, k: int) -> Any:
-    """Whether fewer than ``k`` entries are larger than the label's (so that ties count as in; a label that is no class never is)."""
+    """Whether fewer than ``k`` entries are larger than the label's (so that ties count as in; a label that is no class never
+    is).
+    """
     from . import ops
 
     classes = y_pred.shape[-1]
@@ -68,7 +72,9 @@ def top_k_categorical_accuracy(y_true, y_pred, k=5):
 
 
 def sparse_top_k_categorical_accuracy(y_true, y_pred, k=5, from_sorted_ids=False):
-    """1 where entry number y_true is among the ``k`` largest of y_pred (or, from_sorted_ids, where y_true is among y_pred's first k ids)."""
+    """1 where entry number y_true is among the ``k`` largest of y_pred (or, from_sorted_ids, where y_true is among y_pred's first
+    k ids).
+    """
     from . import ops
 
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)

@@ -1,4 +1,6 @@
-"""The ``.keras`` archive: a zip of a few known members, read in memory with every size checked first. Nothing is ever extracted to disk."""
+"""The ``.keras`` archive: a zip of a few known members, read in memory with every size checked first. Nothing is ever extracted
+to disk.
+"""
 
 from __future__ import annotations
 
@@ -55,17 +57,24 @@ class Archive:
         if info.flag_bits & 0x1:
             raise ModelFormatError(f"{self.path}: {name} is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ModelFormatError(f"{self.path}: {name} is compressed by method {info.compress_type}; stored and deflated members are read")
+            raise ModelFormatError(
+                f"{self.path}: {name} is compressed by method {info.compress_type}; stored and deflated members are read"
+            )
         if limit is not None and info.file_size > limit:
             raise ModelFormatError(f"{self.path}: {name} declares {info.file_size:,} bytes, more than the {limit:,} allowed")
         if info.file_size > _FLOOR and info.file_size > _MAX_RATIO * max(info.compress_size, 1):
-            raise ModelFormatError(f"{self.path}: {name} declares {info.file_size:,} bytes and stores {info.compress_size:,}; refused as a zip bomb")
+            raise ModelFormatError(
+                f"{self.path}: {name} declares {info.file_size:,} bytes and stores {info.compress_size:,}; refused as a zip bomb"
+            )
         if info.compress_type == zipfile.ZIP_STORED and info.file_size > os.path.getsize(self.path):
-            raise ModelFormatError(f"{self.path}: {name} declares {info.file_size:,} bytes, the whole file has {os.path.getsize(self.path):,}")
+            raise ModelFormatError(
+                f"{self.path}: {name} declares {info.file_size:,} bytes, the whole file has {os.path.getsize(self.path):,}"
+            )
         try:
             with self._zip.open(info) as f:
                 content = f.read(info.file_size + 1)
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError, zipfile.zlib.error) as e:  # type: ignore[attr-defined]
+        # type: ignore[attr-defined]
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError, zipfile.zlib.error) as e:
             raise ModelFormatError(f"{self.path}: {name} is damaged ({e}); save or copy the file again") from e
         if len(content) != info.file_size:
             raise ModelFormatError(f"{self.path}: {name} declares {info.file_size:,} bytes, it has {len(content):,}")

@@ -78,7 +78,13 @@ class Callback:
 
 
 def _overrides(callback: Callback, hook: str) -> bool:
-    names = (hook, "on_batch_end") if hook == "on_train_batch_end" else (hook, "on_batch_begin") if hook == "on_train_batch_begin" else (hook,)
+    names = (
+        (hook, "on_batch_end")
+        if hook == "on_train_batch_end"
+        else (hook, "on_batch_begin")
+        if hook == "on_train_batch_begin"
+        else (hook,)
+    )
     return any(getattr(type(callback), n) is not getattr(Callback, n) or n in vars(callback) for n in names)
 
 
@@ -163,9 +169,13 @@ class ProgbarLogger(Callback):
 
 
 class CallbackList(Callback):
-    """Calls every callback's hook. Per batch only those that override it are called, so a step costs nothing where nobody listens."""
+    """Calls every callback's hook. Per batch only those that override it are called, so a step costs nothing where nobody
+    listens.
+    """
 
-    def __init__(self, callbacks: Any = None, add_history: bool = False, add_progbar: bool = False, model: Any = None, **params: Any):
+    def __init__(
+        self, callbacks: Any = None, add_history: bool = False, add_progbar: bool = False, model: Any = None, **params: Any
+    ):
         super().__init__()
         self.callbacks: list[Callback] = list(flatten(callbacks)) if callbacks else []
         self._progbar = next((c for c in self.callbacks if isinstance(c, ProgbarLogger)), None)
@@ -177,8 +187,10 @@ class CallbackList(Callback):
             self._progbar = ProgbarLogger()
             self.callbacks.append(self._progbar)
         self._listeners = {hook: [c for c in self.callbacks if _overrides(c, hook)] for hook in _BATCH_HOOKS}
-        self._beginners = {hook: [c for c in self.callbacks if _overrides(c, hook)]
-                           for hook in ("on_train_batch_begin", "on_test_batch_begin", "on_predict_batch_begin")}
+        self._beginners = {
+            hook: [c for c in self.callbacks if _overrides(c, hook)]
+            for hook in ("on_train_batch_begin", "on_test_batch_begin", "on_predict_batch_begin")
+        }
         if model is not None:
             self.set_model(model)
         self.set_params(params)

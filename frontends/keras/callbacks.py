@@ -16,21 +16,50 @@ from .callback import Callback, CallbackList, History, ProgbarLogger
 from .progress import print_msg
 from .variable import Variable
 
-__all__ = ["CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint",
-           "ProgbarLogger", "ReduceLROnPlateau", "SwapEMAWeights", "TerminateOnNaN"]
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "CallbackList",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
+    "ProgbarLogger",
+    "ReduceLROnPlateau",
+    "SwapEMAWeights",
+    "TerminateOnNaN",
+]
 
 
 class LambdaCallback(Callback):
     """Hooks given as functions: ``LambdaCallback(on_epoch_end=lambda epoch, logs: ...)``."""
 
-    def __init__(self, on_epoch_begin=None, on_epoch_end=None, on_train_begin=None, on_train_end=None, on_train_batch_begin=None,
-                 on_train_batch_end=None, **kwargs: Callable):
+    def __init__(
+        self,
+        on_epoch_begin=None,
+        on_epoch_end=None,
+        on_train_begin=None,
+        on_train_end=None,
+        on_train_batch_begin=None,
+        on_train_batch_end=None,
+        **kwargs: Callable,
+    ):
         super().__init__()
-        hooks = {"on_epoch_begin": on_epoch_begin, "on_epoch_end": on_epoch_end, "on_train_begin": on_train_begin, "on_train_end": on_train_end,
-                 "on_train_batch_begin": on_train_batch_begin, "on_train_batch_end": on_train_batch_end, **kwargs}
+        hooks = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin,
+            "on_train_batch_end": on_train_batch_end,
+            **kwargs,
+        }
         for name, fn in hooks.items():
             if not name.startswith("on_") or not hasattr(Callback, name):
-                raise ArgumentError(f"LambdaCallback: there is no hook {name!r}; hooks are {', '.join(n for n in vars(Callback) if n.startswith('on_'))}")
+                raise ArgumentError(
+                    f"LambdaCallback: there is no hook {name!r}; hooks are {', '.join(n for n in vars(Callback) if n.startswith('on_'))}"
+                )
             if fn is not None:
                 setattr(self, name, fn)
 
@@ -44,8 +73,12 @@ class _Monitor(Callback):
             raise ArgumentError(f"{type(self).__name__}: mode is 'auto', 'min' or 'max', not {mode!r}")
         if mode == "auto":
             name = monitor.removeprefix("val_")
-            up = name.endswith(("acc", "accuracy", "auc")) or name.startswith("fmeasure") or name in (
-                "precision", "recall", "f1_score", "fbeta_score", "cosine_similarity", "true_positives", "true_negatives")
+            up = (
+                name.endswith(("acc", "accuracy", "auc"))
+                or name.startswith("fmeasure")
+                or name
+                in ("precision", "recall", "f1_score", "fbeta_score", "cosine_similarity", "true_positives", "true_negatives")
+            )
             mode = "max" if up else "min"
         self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)
         self.worst = -math.inf if mode == "max" else math.inf
@@ -57,15 +90,27 @@ class _Monitor(Callback):
         logs = logs or {}
         value = logs.get(self.monitor)
         if value is None:
-            warnings.warn(f"{type(self).__name__}: there is no log {self.monitor!r}; there are {', '.join(sorted(logs)) or 'none'}", stacklevel=3)
+            warnings.warn(
+                f"{type(self).__name__}: there is no log {self.monitor!r}; there are {', '.join(sorted(logs)) or 'none'}",
+                stacklevel=3,
+            )
         return value
 
 
 class EarlyStopping(_Monitor):
     """Stops ``fit`` when the log hasn't improved by ``min_delta`` for ``patience`` epochs; may restore the best weights."""
 
-    def __init__(self, monitor="val_loss", min_delta=0, patience=0, verbose=0, mode="auto", baseline=None, restore_best_weights=False,
-                 start_from_epoch=0):
+    def __init__(
+        self,
+        monitor="val_loss",
+        min_delta=0,
+        patience=0,
+        verbose=0,
+        mode="auto",
+        baseline=None,
+        restore_best_weights=False,
+        start_from_epoch=0,
+    ):
         super().__init__(monitor, mode, min_delta)
         self.patience, self.verbose, self.baseline = patience, verbose, baseline
         self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
@@ -107,16 +152,32 @@ class EarlyStopping(_Monitor):
 class ModelCheckpoint(_Monitor):
     """Saves the model (or its weights) each epoch or every ``save_freq`` batches; ``filepath`` may hold ``{epoch}`` and logs."""
 
-    def __init__(self, filepath, monitor="val_loss", verbose=0, save_best_only=False, save_weights_only=False, mode="auto", save_freq="epoch",
-                 initial_value_threshold=None):
+    def __init__(
+        self,
+        filepath,
+        monitor="val_loss",
+        verbose=0,
+        save_best_only=False,
+        save_weights_only=False,
+        mode="auto",
+        save_freq="epoch",
+        initial_value_threshold=None,
+    ):
         super().__init__(monitor, mode)
         self.filepath = os.fspath(filepath)
         if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
             raise ArgumentError(f"ModelCheckpoint: save_freq is 'epoch' or a number of batches, not {save_freq!r}")
         wanted = ".weights.h5" if save_weights_only else ".keras"
         if not self.filepath.endswith(wanted):
-            raise ArgumentError(f"ModelCheckpoint: with save_weights_only={save_weights_only} the file's name must end in {wanted!r}; got {self.filepath!r}")
-        self.verbose, self.save_best_only, self.save_weights_only, self.save_freq = verbose, save_best_only, save_weights_only, save_freq
+            raise ArgumentError(
+                f"ModelCheckpoint: with save_weights_only={save_weights_only} the file's name must end in {wanted!r}; got {self.filepath!r}"
+            )
+        self.verbose, self.save_best_only, self.save_weights_only, self.save_freq = (
+            verbose,
+            save_best_only,
+            save_weights_only,
+            save_freq,
+        )
         self.best = initial_value_threshold if initial_value_threshold is not None else self.worst
         self._epoch, self._batches = 0, 0
         if save_freq != "epoch":  # only then is a batch hook in place, and only then does a step pay for one
@@ -148,7 +209,9 @@ class ModelCheckpoint(_Monitor):
                     print_msg(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
                 return
             if self.verbose:
-                print_msg(f"\nEpoch {epoch + 1}: {self.monitor} improved from {self.best:.5f} to {value:.5f}, saving model to {path}")
+                print_msg(
+                    f"\nEpoch {epoch + 1}: {self.monitor} improved from {self.best:.5f} to {value:.5f}, saving model to {path}"
+                )
             self.best = value
         elif self.verbose:
             print_msg(f"\nEpoch {epoch + 1}: saving model to {path}")
@@ -168,7 +231,18 @@ def _rate(model: Any) -> float:
 class ReduceLROnPlateau(_Monitor):
     """Multiplies the learning rate by ``factor`` when the log hasn't improved for ``patience`` epochs."""
 
-    def __init__(self, monitor="val_loss", factor=0.1, patience=10, verbose=0, mode="auto", min_delta=0.0001, cooldown=0, min_lr=0.0, **kwargs):
+    def __init__(
+        self,
+        monitor="val_loss",
+        factor=0.1,
+        patience=10,
+        verbose=0,
+        mode="auto",
+        min_delta=0.0001,
+        cooldown=0,
+        min_lr=0.0,
+        **kwargs,
+    ):
         super().__init__(monitor, mode, min_delta)
         if factor >= 1.0:
             raise ArgumentError(f"ReduceLROnPlateau: factor must be < 1, got {factor}")
@@ -210,7 +284,9 @@ class LearningRateScheduler(Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if not isinstance(self.model.optimizer._learning_rate, Variable):
-            raise ArgumentError("LearningRateScheduler: the optimizer's learning rate is a schedule already; make it with a float")
+            raise ArgumentError(
+                "LearningRateScheduler: the optimizer's learning rate is a schedule already; make it with a float"
+            )
         try:
             rate = self.schedule(epoch, _rate(self.model))
         except TypeError:  # the older form of the function
@@ -274,7 +350,9 @@ class TerminateOnNaN(Callback):
 
 
 class SwapEMAWeights(Callback):
-    """Evaluates with the averages of an optimizer that has ``use_ema=True``: swapped in before ``evaluate`` (or at each epoch's end) and out again."""
+    """Evaluates with the averages of an optimizer that has ``use_ema=True``: swapped in before ``evaluate`` (or at each epoch's
+    end) and out again.
+    """
 
     def __init__(self, swap_on_epoch: bool = False):
         super().__init__()

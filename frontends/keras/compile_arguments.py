@@ -1,4 +1,6 @@
-"""What ``compile(loss=..., metrics=...)`` means for a model with one or several outputs: one loss and one list of metrics for each output."""
+"""What ``compile(loss=..., metrics=...)`` means for a model with one or several outputs: one loss and one list of metrics for
+each output.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,13 @@ def _is_sparse(y_true: Any, y_pred: Any) -> bool:
 def resolve_loss(identifier: Any, y_true: Any, y_pred: Any) -> Loss:
     """A ``Loss`` for what the user gave; "crossentropy" by the shapes of labels and predictions."""
     if isinstance(identifier, str) and identifier.lower() in ("crossentropy", "ce"):
-        found = (losses_module.binary_crossentropy if _is_binary(y_pred) else losses_module.sparse_categorical_crossentropy
-                 if _is_sparse(y_true, y_pred) else losses_module.categorical_crossentropy)
+        found = (
+            losses_module.binary_crossentropy
+            if _is_binary(y_pred)
+            else losses_module.sparse_categorical_crossentropy
+            if _is_sparse(y_true, y_pred)
+            else losses_module.categorical_crossentropy
+        )
     else:
         found = losses_module.get(identifier)
     if isinstance(found, Loss):
@@ -36,8 +43,13 @@ def resolve_loss(identifier: Any, y_true: Any, y_pred: Any) -> Loss:
 def resolve_metric(identifier: Any, y_true: Any, y_pred: Any) -> Metric:
     """A ``Metric`` for what the user gave; "accuracy" by the shapes of labels and predictions."""
     if isinstance(identifier, str) and identifier.lower() in ("accuracy", "acc"):
-        cls = (metrics_module.BinaryAccuracy if _is_binary(y_pred) else metrics_module.SparseCategoricalAccuracy
-               if _is_sparse(y_true, y_pred) else metrics_module.CategoricalAccuracy)
+        cls = (
+            metrics_module.BinaryAccuracy
+            if _is_binary(y_pred)
+            else metrics_module.SparseCategoricalAccuracy
+            if _is_sparse(y_true, y_pred)
+            else metrics_module.CategoricalAccuracy
+        )
         return cls(name=identifier)
     found = metrics_module.get(identifier)
     name = identifier if isinstance(identifier, str) else _name_of(found)
@@ -166,7 +178,9 @@ def weights_per_output(sample_weight: Any, names: list[str]) -> list[Any]:
 
 
 class CompileMetrics:
-    """The metrics of ``compile(metrics=..., weighted_metrics=...)``, for each output. Only the weighted ones see the sample weights."""
+    """The metrics of ``compile(metrics=..., weighted_metrics=...)``, for each output. Only the weighted ones see the sample
+    weights.
+    """
 
     name = "compile_metrics"
 
@@ -196,18 +210,26 @@ class CompileMetrics:
             for i, entry in enumerate(entries):
                 for m in entry if isinstance(entry, (list, tuple)) else [entry]:
                     if m is not None:
-                        self._parts.append((i, names[i] if len(names) > 1 else None, resolve_metric(m, y_true[i], y_pred[i]), weighted))
+                        self._parts.append(
+                            (i, names[i] if len(names) > 1 else None, resolve_metric(m, y_true[i], y_pred[i]), weighted)
+                        )
         self.built = True
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         names = output_names_of(y_pred, self.output_names)
-        preds, labels = flatten(y_pred), labels_per_output(y_true, names, [True] * len(names)) if len(flatten(y_true)) == len(names) or isinstance(
-            y_true, Mapping) else [*flatten(y_true), *[None] * len(names)][:len(names)]
+        preds, labels = (
+            flatten(y_pred),
+            labels_per_output(y_true, names, [True] * len(names))
+            if len(flatten(y_true)) == len(names) or isinstance(y_true, Mapping)
+            else [*flatten(y_true), *[None] * len(names)][: len(names)],
+        )
         weights = weights_per_output(sample_weight, names)
         if not self.built:
             self._build(labels, preds, names)
         for i, _, metric, weighted in self._parts:
-            metric.update_state(labels[i], preds[i], **({"sample_weight": weights[i]} if weighted and weights[i] is not None else {}))
+            metric.update_state(
+                labels[i], preds[i], **({"sample_weight": weights[i]} if weighted and weights[i] is not None else {})
+            )
 
     def result(self) -> dict[str, Any]:
         """Name -> value, names made unique as Keras does."""

@@ -41,14 +41,18 @@ class _Confusion(Metric):
         y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
         y_pred, y_true = squeeze_or_expand_to_same_rank(y_pred, ops.cast(ops.convert_to_tensor(y_true), "float32"))
         if len(y_true.shape) != len(y_pred.shape) or any(a != b for a, b in zip(y_true.shape, y_pred.shape)):
-            raise ShapeError(f"{self.name}: y_true has shape {tuple(y_true.shape)}, y_pred {tuple(y_pred.shape)}; they must be equal")
+            raise ShapeError(
+                f"{self.name}: y_true has shape {tuple(y_true.shape)}, y_pred {tuple(y_pred.shape)}; they must be equal"
+            )
         if self.top_k is not None:
             y_pred = _keep_top_k(y_pred, self.top_k)
         if self.class_id is not None:
             if len(y_pred.shape) < 2:
-                raise ShapeError(f"{self.name}: class_id needs predictions of shape (batch, classes), got rank {len(y_pred.shape)}")
+                raise ShapeError(
+                    f"{self.name}: class_id needs predictions of shape (batch, classes), got rank {len(y_pred.shape)}"
+                )
             c = self.class_id
-            y_true, y_pred = y_true[..., c:c + 1], y_pred[..., c:c + 1]
+            y_true, y_pred = y_true[..., c : c + 1], y_pred[..., c : c + 1]
         weight = None
         if sample_weight is not None:
             weight = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
@@ -147,8 +151,19 @@ class AUC(_Confusion):
 
     _counts = ("true_positives", "false_positives", "true_negatives", "false_negatives")
 
-    def __init__(self, num_thresholds=200, curve="ROC", summation_method="interpolation", name=None, dtype=None, thresholds=None,
-                 multi_label=False, num_labels=None, label_weights=None, from_logits=False):
+    def __init__(
+        self,
+        num_thresholds=200,
+        curve="ROC",
+        summation_method="interpolation",
+        name=None,
+        dtype=None,
+        thresholds=None,
+        multi_label=False,
+        num_labels=None,
+        label_weights=None,
+        from_logits=False,
+    ):
         if curve not in ("ROC", "PR"):
             raise ArgumentError(f"AUC: curve is 'ROC' or 'PR', not {curve!r}")
         if summation_method not in ("interpolation", "minoring", "majoring"):
@@ -162,7 +177,12 @@ class AUC(_Confusion):
             inner = [(i + 1) / (num_thresholds - 1) for i in range(num_thresholds - 2)]
         else:
             inner = sorted(_thresholds("AUC", thresholds, 0.5))
-        self.num_thresholds, self.curve, self.summation_method, self.from_logits = len(inner) + 2, curve, summation_method, from_logits
+        self.num_thresholds, self.curve, self.summation_method, self.from_logits = (
+            len(inner) + 2,
+            curve,
+            summation_method,
+            from_logits,
+        )
         super().__init__([-1e-7, *inner, 1.0 + 1e-7], None, None, name, dtype)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -179,7 +199,9 @@ class AUC(_Confusion):
         recall = divide_no_nan(tp, tp + fn)
         x, y = (divide_no_nan(fp, fp + tn), recall) if self.curve == "ROC" else (recall, divide_no_nan(tp, tp + fp))
         a, b = y[:-1], y[1:]
-        height = {"interpolation": (a + b) / 2.0, "minoring": ops.minimum(a, b), "majoring": ops.maximum(a, b)}[self.summation_method]
+        height = {"interpolation": (a + b) / 2.0, "minoring": ops.minimum(a, b), "majoring": ops.maximum(a, b)}[
+            self.summation_method
+        ]
         return ops.sum((x[:-1] - x[1:]) * height)
 
     @staticmethod
@@ -197,5 +219,11 @@ class AUC(_Confusion):
         return ops.sum(divide_no_nan(area, ops.maximum(tp[1:] + fn[1:], 0.0)))
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "num_thresholds": self.num_thresholds, "curve": self.curve, "summation_method": self.summation_method,
-                "thresholds": None if self.init_thresholds is None else self.thresholds[1:-1], "from_logits": self.from_logits}
+        return {
+            **super().get_config(),
+            "num_thresholds": self.num_thresholds,
+            "curve": self.curve,
+            "summation_method": self.summation_method,
+            "thresholds": None if self.init_thresholds is None else self.thresholds[1:-1],
+            "from_logits": self.from_logits,
+        }

@@ -118,4 +118,6 @@ def get(identifier: Any) -> Any:
         return identifier()
     if callable(identifier):
         return identifier
-    raise ArgumentError(f"{identifier!r} is no constraint: give a name such as 'max_norm', a Constraint or a callable of the weight")
+    raise ArgumentError(
+        f"{identifier!r} is no constraint: give a name such as 'max_norm', a Constraint or a callable of the weight"
+    )

@@ -1,4 +1,5 @@
-"""Data for ``fit``, ``evaluate`` and ``predict``: arrays, structures of arrays, generators, and objects with ``__getitem__`` and ``__len__``, as
+"""Data for ``fit``, ``evaluate`` and ``predict``: arrays, structures of arrays, generators, and objects with ``__getitem__`` and
+``__len__``, as
 batches ``(x, y, sample_weight)`` of NumPy arrays.
 """
 
@@ -21,7 +22,9 @@ def as_input_array(a: Any) -> np.ndarray:
         a = a.detach().cpu()
     a = a.to_numpy() if hasattr(a, "to_numpy") else np.asarray(a)
     if a.dtype.kind not in "biuf" and a.dtype.name not in ("bfloat16", "float16"):
-        raise ArgumentError(f"data of dtype {a.dtype} can't be used; give numbers (an array of dtype object often holds rows of unequal lengths)")
+        raise ArgumentError(
+            f"data of dtype {a.dtype} can't be used; give numbers (an array of dtype object often holds rows of unequal lengths)"
+        )
     if a.dtype == np.float64:
         a = a.astype(np.float32)
     elif a.dtype == np.int64:
@@ -88,8 +91,16 @@ def _samples(what: str, arrays: list[np.ndarray]) -> int:
 class ArrayData:
     """Arrays cut into batches, in a new random order each epoch if ``shuffle`` (from NumPy's global generator, as Keras)."""
 
-    def __init__(self, x: Any, y: Any = None, sample_weight: Any = None, batch_size: int | None = None, shuffle: bool = False,
-                 class_weight: Mapping[int, float] | None = None, partial: int | None = None):
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        class_weight: Mapping[int, float] | None = None,
+        partial: int | None = None,
+    ):
         self.data = (as_arrays(x), as_arrays(y), as_arrays(sample_weight))
         if class_weight is not None:
             self.data = (*self.data[:2], class_weights(self.data[1], class_weight))
@@ -109,7 +120,7 @@ class ArrayData:
             return
         order = np.random.permutation(n) if self.shuffle else None
         for s in range(0, n, size):
-            yield self._cut(slice(s, s + size) if order is None else order[s:s + size])
+            yield self._cut(slice(s, s + size) if order is None else order[s : s + size])
 
     def _cut(self, which: Any) -> Batch:
         x, y, w = [None if part is None else map_structure(lambda a: None if a is None else a[which], part) for part in self.data]
@@ -120,7 +131,9 @@ class ArrayData:
 
 
 class IndexedData:
-    """An object with ``__len__`` and ``__getitem__`` that gives batches (``PyDataset``); its ``on_epoch_begin``/``on_epoch_end`` are called."""
+    """An object with ``__len__`` and ``__getitem__`` that gives batches (``PyDataset``); its ``on_epoch_begin``/``on_epoch_end``
+    are called.
+    """
 
     def __init__(self, source: Any, shuffle: bool = False, class_weight: Mapping[int, float] | None = None):
         self.source, self.shuffle, self.class_weight = source, shuffle, class_weight
@@ -194,15 +207,26 @@ class PyDataset:
         pass
 
 
-def make(x: Any, y: Any = None, sample_weight: Any = None, batch_size: int | None = None, shuffle: Any = False,
-         class_weight: Mapping[int, float] | None = None) -> Any:
+def make(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    batch_size: int | None = None,
+    shuffle: Any = False,
+    class_weight: Mapping[int, float] | None = None,
+) -> Any:
     """The adapter for what the user passed as ``x``."""
     if x is None:
         raise ArgumentError("no data: x is None")
     if class_weight is not None and sample_weight is not None:
         raise ArgumentError("class_weight and sample_weight can't both be given")
-    indexed = isinstance(x, PyDataset) or (hasattr(x, "__getitem__") and hasattr(x, "__len__") and not _is_array(x) and not isinstance(
-        x, (list, tuple, Mapping, str, bytes)) and not hasattr(x, "__iter__"))
+    indexed = isinstance(x, PyDataset) or (
+        hasattr(x, "__getitem__")
+        and hasattr(x, "__len__")
+        and not _is_array(x)
+        and not isinstance(x, (list, tuple, Mapping, str, bytes))
+        and not hasattr(x, "__iter__")
+    )
     iterable = not _is_array(x) and not isinstance(x, (list, tuple, Mapping, str, bytes)) and hasattr(x, "__iter__")
     if indexed or iterable:
         if y is not None or sample_weight is not None:
@@ -224,5 +248,6 @@ def split(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Batch, B
     at = int(n * (1.0 - fraction))
     if at == 0 or at == n:
         raise ArgumentError(f"validation_split={fraction} of {n} samples leaves an empty part")
-    take: Callable = lambda part, which: None if part is None else map_structure(lambda a: None if a is None else a[which], part)  # noqa: E731
+    # noqa: E731
+    take: Callable = lambda part, which: None if part is None else map_structure(lambda a: None if a is None else a[which], part)
     return tuple(take(p, slice(0, at)) for p in parts), tuple(take(p, slice(at, n)) for p in parts)  # type: ignore[return-value]

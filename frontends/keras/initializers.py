@@ -1,7 +1,9 @@
 """Initial values of variables. Names, arguments and distributions are Keras 3's; the random numbers are NumPy's.
 
-An initializer is called as ``initializer(shape, dtype=None)`` and returns a NumPy array. One that is made with ``seed=None`` draws its seed
-once, from Python's ``random`` (so ``utils.set_random_seed`` fixes it); every call of one instance gives the same values, as in Keras.
+An initializer is called as ``initializer(shape, dtype=None)`` and returns a NumPy array. One that is made with ``seed=None``
+draws its seed
+once, from Python's ``random`` (so ``utils.set_random_seed`` fixes it); every call of one instance gives the same values, as in
+Keras.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ _BUDGET: ContextVar[list[int] | None] = ContextVar("kerogen_weight_budget", defa
 
 @contextlib.contextmanager
 def placeholders(limit: int) -> Iterator[None]:
-    """Inside, random initial values are zeros (they are about to be read from a file), and values of any kind are refused when their sum exceeds
+    """Inside, random initial values are zeros (they are about to be read from a file), and values of any kind are refused when
+    their sum exceeds
     ``limit`` bytes: a configuration can't make the reader allocate more than its weights justify.
     """
     token = _BUDGET.set([limit])
@@ -43,6 +46,7 @@ def placeholders(limit: int) -> Iterator[None]:
 
 def _budgeted(call: Callable) -> Callable:
     """An initializer's ``__call__`` that respects ``placeholders``."""
+
     @functools.wraps(call)
     def wrapper(self: Any, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> np.ndarray:
         budget = _BUDGET.get()
@@ -50,8 +54,10 @@ def _budgeted(call: Callable) -> Callable:
             nbytes = math.prod(int(n) for n in shape) * _np_dtype(dtype).itemsize
             budget[0] -= nbytes
             if budget[0] < 0:
-                raise ModelFormatError(f"the configuration asks for a weight of shape {tuple(shape)} ({nbytes:,} bytes), far more than the file's "
-                                       "weights have; the file is damaged or hostile")
+                raise ModelFormatError(
+                    f"the configuration asks for a weight of shape {tuple(shape)} ({nbytes:,} bytes), far more than the file's "
+                    "weights have; the file is damaged or hostile"
+                )
             if isinstance(self, RandomInitializer):
                 return np.zeros(tuple(shape), _np_dtype(dtype))
         return call(self, shape, dtype, **kwargs)
@@ -128,9 +134,14 @@ class Identity(Initializer):
 
 
 # The windows of scipy.signal.get_window that have a closed form, as coefficients of a cosine sum.
-_COSINE_WINDOWS = {"boxcar": (1.0,), "hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08),
-                   "nuttall": (0.3635819, 0.4891775, 0.1365995, 0.0106411),
-                   "blackmanharris": (0.35875, 0.48829, 0.14128, 0.01168)}
+_COSINE_WINDOWS = {
+    "boxcar": (1.0,),
+    "hann": (0.5, 0.5),
+    "hamming": (0.54, 0.46),
+    "blackman": (0.42, 0.5, 0.08),
+    "nuttall": (0.3635819, 0.4891775, 0.1365995, 0.0106411),
+    "blackmanharris": (0.35875, 0.48829, 0.14128, 0.01168),
+}
 
 
 class STFT(Initializer):
@@ -142,7 +153,9 @@ class STFT(Initializer):
         if scaling not in (None, "density", "spectrum"):
             raise ArgumentError(f"STFT: scaling is None, 'density' or 'spectrum', not {scaling!r}")
         if isinstance(window, str) and window not in _COSINE_WINDOWS:
-            raise ArgumentError(f"STFT: window {window!r} is not one of {', '.join(_COSINE_WINDOWS)}; pass its values as an array")
+            raise ArgumentError(
+                f"STFT: window {window!r} is not one of {', '.join(_COSINE_WINDOWS)}; pass its values as an array"
+            )
         self.side, self.window, self.scaling, self.periodic = side, window, scaling, periodic
 
     def _window(self, length: int) -> np.ndarray:
@@ -244,7 +257,9 @@ class RandomUniform(RandomInitializer):
         return {**super().get_config(), "minval": self.minval, "maxval": self.maxval}
 
 
-def compute_fans(shape: Sequence[int], input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None) -> tuple[int, int]:
+def compute_fans(
+    shape: Sequence[int], input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None
+) -> tuple[int, int]:
     """Units that feed one output and that one input feeds, for a kernel of ``shape`` (Keras' rule; the axes given win)."""
     shape = tuple(int(n) for n in shape)
     if input_axes is not None and output_axes is not None:
@@ -262,8 +277,15 @@ _TRUNCATED_STDDEV = 0.87962566103423978
 class VarianceScaling(RandomInitializer):
     """Variance ``scale / n``, where n is fan_in, fan_out or their mean (``mode``)."""
 
-    def __init__(self, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal", seed: Any = None,
-                 input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None):
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ):
         if scale <= 0:
             raise ArgumentError(f"{type(self).__name__}: scale must be positive, got {scale}")
         if mode not in ("fan_in", "fan_out", "fan_avg"):
@@ -271,7 +293,9 @@ class VarianceScaling(RandomInitializer):
         distribution = distribution.lower()
         distribution = "truncated_normal" if distribution == "normal" else distribution
         if distribution not in ("uniform", "truncated_normal", "untruncated_normal"):
-            raise ArgumentError(f"{type(self).__name__}: distribution is 'uniform', 'truncated_normal' or 'untruncated_normal', not {distribution!r}")
+            raise ArgumentError(
+                f"{type(self).__name__}: distribution is 'uniform', 'truncated_normal' or 'untruncated_normal', not {distribution!r}"
+            )
         self.scale, self.mode, self.distribution = scale, mode, distribution
         self.input_axes, self.output_axes = input_axes, output_axes
         super().__init__(seed)
@@ -288,8 +312,14 @@ class VarianceScaling(RandomInitializer):
         return self._uniform(shape, -limit, limit, dtype)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "scale": self.scale, "mode": self.mode, "distribution": self.distribution,
-                "input_axes": self.input_axes, "output_axes": self.output_axes}
+        return {
+            **super().get_config(),
+            "scale": self.scale,
+            "mode": self.mode,
+            "distribution": self.distribution,
+            "input_axes": self.input_axes,
+            "output_axes": self.output_axes,
+        }
 
 
 class _Named(VarianceScaling):
@@ -354,15 +384,52 @@ glorot_uniform, glorot_normal, he_uniform, he_normal = GlorotUniform, GlorotNorm
 lecun_uniform, lecun_normal, orthogonal = LecunUniform, LecunNormal, Orthogonal
 IdentityInitializer, OrthogonalInitializer, STFTInitializer = Identity, Orthogonal, STFT
 
-CLASSES: dict[str, type[Initializer]] = {c.__name__: c for c in (
-    Constant, Zeros, Ones, Identity, STFT, RandomNormal, TruncatedNormal, RandomUniform, VarianceScaling, GlorotUniform, GlorotNormal,
-    HeUniform, HeNormal, LecunUniform, LecunNormal, Orthogonal)}
+CLASSES: dict[str, type[Initializer]] = {
+    c.__name__: c
+    for c in (
+        Constant,
+        Zeros,
+        Ones,
+        Identity,
+        STFT,
+        RandomNormal,
+        TruncatedNormal,
+        RandomUniform,
+        VarianceScaling,
+        GlorotUniform,
+        GlorotNormal,
+        HeUniform,
+        HeNormal,
+        LecunUniform,
+        LecunNormal,
+        Orthogonal,
+    )
+}
 ALIASES: dict[str, type[Initializer]] = {
-    "constant": Constant, "zeros": Zeros, "ones": Ones, "identity": Identity, "stft": STFT, "random_normal": RandomNormal,
-    "truncated_normal": TruncatedNormal, "random_uniform": RandomUniform, "variance_scaling": VarianceScaling,
-    "glorot_uniform": GlorotUniform, "glorot_normal": GlorotNormal, "he_uniform": HeUniform, "he_normal": HeNormal,
-    "lecun_uniform": LecunUniform, "lecun_normal": LecunNormal, "orthogonal": Orthogonal, "normal": RandomNormal, "uniform": RandomUniform,
-    "one": Ones, "zero": Zeros, "IdentityInitializer": Identity, "OrthogonalInitializer": Orthogonal, "STFTInitializer": STFT}
+    "constant": Constant,
+    "zeros": Zeros,
+    "ones": Ones,
+    "identity": Identity,
+    "stft": STFT,
+    "random_normal": RandomNormal,
+    "truncated_normal": TruncatedNormal,
+    "random_uniform": RandomUniform,
+    "variance_scaling": VarianceScaling,
+    "glorot_uniform": GlorotUniform,
+    "glorot_normal": GlorotNormal,
+    "he_uniform": HeUniform,
+    "he_normal": HeNormal,
+    "lecun_uniform": LecunUniform,
+    "lecun_normal": LecunNormal,
+    "orthogonal": Orthogonal,
+    "normal": RandomNormal,
+    "uniform": RandomUniform,
+    "one": Ones,
+    "zero": Zeros,
+    "IdentityInitializer": Identity,
+    "OrthogonalInitializer": Orthogonal,
+    "STFTInitializer": STFT,
+}
 
 _NAMES = [n for n in ALIASES if n not in ("normal", "uniform", "one", "zero")]
 __all__ = ["Initializer", "compute_fans", "deserialize", "get", "serialize", *CLASSES, *_NAMES]
@@ -391,6 +458,7 @@ def get(identifier: Any) -> Any:
     if isinstance(identifier, dict):
         return deserialize(identifier)
     if isinstance(identifier, (np.ndarray, np.generic)):
+
         def from_array(shape: Sequence[int], dtype: Any = None) -> np.ndarray:
             if tuple(shape) != identifier.shape:
                 raise ShapeError(f"the array given as initializer has shape {identifier.shape}, the variable has {tuple(shape)}")
@@ -401,4 +469,6 @@ def get(identifier: Any) -> Any:
         return identifier()
     if callable(identifier):
         return identifier
-    raise ArgumentError(f"{identifier!r} is no initializer: give a name such as 'glorot_uniform', an Initializer, or a callable (shape, dtype)")
+    raise ArgumentError(
+        f"{identifier!r} is no initializer: give a name such as 'glorot_uniform', an Initializer, or a callable (shape, dtype)"
+    )

@@ -1,4 +1,6 @@
-"""The base of losses: values per sample, weighted, then reduced. The order of operations is Keras 3's, so results agree to rounding."""
+"""The base of losses: values per sample, weighted, then reduced. The order of operations is Keras 3's, so results agree to
+rounding.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +58,9 @@ def masked_weight(sample_weight: Any, mask: Any, dtype: Any, reduction: str | No
     return sample_weight * weight
 
 
-def reduce_weighted_values(values: Any, sample_weight: Any = None, mask: Any = None, reduction: str | None = "sum_over_batch_size",
-                           dtype: Any = None) -> Any:
+def reduce_weighted_values(
+    values: Any, sample_weight: Any = None, mask: Any = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
+) -> Any:
     """``values`` times weights, reduced. A mean divides by the number of values, not by the sum of the weights (as in Keras)."""
     from . import ops
 

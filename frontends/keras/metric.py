@@ -13,7 +13,9 @@ from .variable import Variable
 
 
 class Metric:
-    """Base class: subclasses make variables with ``add_variable`` and define ``update_state(...)`` and ``result()``, both made of ``ops``."""
+    """Base class: subclasses make variables with ``add_variable`` and define ``update_state(...)`` and ``result()``, both made of
+    ``ops``.
+    """
 
     def __init__(self, dtype: Any = None, name: str | None = None):
         self.name = name or auto_name(type(self).__name__)
@@ -29,14 +31,22 @@ class Metric:
         nested = [v for m in vars(self).values() if isinstance(m, Metric) for v in m.variables]
         return [*self._variables, *nested]
 
-    def add_variable(self, shape: Sequence[int], initializer: Any = "zeros", dtype: Any = None, aggregation: str = "sum",
-                     name: str | None = None) -> Variable:
+    def add_variable(
+        self,
+        shape: Sequence[int],
+        initializer: Any = "zeros",
+        dtype: Any = None,
+        aggregation: str = "sum",
+        name: str | None = None,
+    ) -> Variable:
         dtype = settings.standardize_dtype(dtype)
         v = Variable(initializers.get(initializer or "zeros")(tuple(shape), dtype), dtype=dtype, trainable=False, name=name)
         self._variables.append(v)
         return v
 
-    def add_weight(self, shape: Sequence[int] = (), initializer: Any = None, dtype: Any = None, name: str | None = None) -> Variable:
+    def add_weight(
+        self, shape: Sequence[int] = (), initializer: Any = None, dtype: Any = None, name: str | None = None
+    ) -> Variable:
         return self.add_variable(shape, initializer, dtype, name=name)
 
     def reset_state(self) -> None:
@@ -67,7 +77,9 @@ class Metric:
 
 
 def samplewise(values: Any, sample_weight: Any, reduce_fn: Any, dtype: str) -> tuple[Any, Any]:
-    """``values`` reduced to one per sample and weighted, and the weight of each sample (Keras' rule for weights of every rank)."""
+    """``values`` reduced to one per sample and weighted, and the weight of each sample (Keras' rule for weights of every
+    rank).
+    """
     from . import ops
 
     mask = mask_of(values)

@@ -1,4 +1,5 @@
-"""The base of optimizers. ``apply`` is ordinary ``ops`` over variables: run eagerly it updates at once, inside a traced training step it becomes
+"""The base of optimizers. ``apply`` is ordinary ``ops`` over variables: run eagerly it updates at once, inside a traced training
+step it becomes
 part of the one graph, with every variable a donated state. The order of operations is Keras 3's.
 """
 
@@ -19,30 +20,58 @@ from .variable import Variable
 
 
 class Optimizer:
-    """Subclasses define ``build(variables)`` (create slots), ``update_step(gradient, variable, learning_rate)`` and ``get_config``.
+    """Subclasses define ``build(variables)`` (create slots), ``update_step(gradient, variable, learning_rate)`` and
+    ``get_config``.
 
-    Variables, in the order in which Keras saves them: iteration (int32), learning_rate (float32; absent with a schedule), then the slots.
+    Variables, in the order in which Keras saves them: iteration (int32), learning_rate (float32; absent with a schedule), then
+    the slots.
     """
 
-    def __init__(self, learning_rate: Any, weight_decay: float | None = None, clipnorm: float | None = None, clipvalue: float | None = None,
-                 global_clipnorm: float | None = None, use_ema: bool = False, ema_momentum: float = 0.99,
-                 ema_overwrite_frequency: int | None = None, loss_scale_factor: float | None = None,
-                 gradient_accumulation_steps: int | None = None, name: str | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        learning_rate: Any,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
         own = type(self).__name__
         if kwargs.pop("decay", None) is not None:
-            warnings.warn("`decay` is no longer an argument of optimizers and is ignored; use a LearningRateSchedule", stacklevel=3)
+            warnings.warn(
+                "`decay` is no longer an argument of optimizers and is ignored; use a LearningRateSchedule", stacklevel=3
+            )
         if kwargs:
             raise ArgumentError(f"{own}: unknown argument(s) {', '.join(kwargs)}")
         if sum(c is not None for c in (clipnorm, clipvalue, global_clipnorm)) > 1:
-            raise ArgumentError(f"{own}: only one of clipnorm, clipvalue and global_clipnorm can be set, got {clipnorm}, {clipvalue}, {global_clipnorm}")
-        if gradient_accumulation_steps is not None and (not isinstance(gradient_accumulation_steps, int) or gradient_accumulation_steps < 2):
+            raise ArgumentError(
+                f"{own}: only one of clipnorm, clipvalue and global_clipnorm can be set, got {clipnorm}, {clipvalue}, {global_clipnorm}"
+            )
+        if gradient_accumulation_steps is not None and (
+            not isinstance(gradient_accumulation_steps, int) or gradient_accumulation_steps < 2
+        ):
             raise ArgumentError(f"{own}: gradient_accumulation_steps must be an int >= 2, got {gradient_accumulation_steps!r}")
         if use_ema and not 0 <= ema_momentum <= 1:
             raise ArgumentError(f"{own}: ema_momentum must lie in [0, 1], got {ema_momentum}")
-        if use_ema and ema_overwrite_frequency is not None and (not isinstance(ema_overwrite_frequency, int) or ema_overwrite_frequency < 1):
+        if (
+            use_ema
+            and ema_overwrite_frequency is not None
+            and (not isinstance(ema_overwrite_frequency, int) or ema_overwrite_frequency < 1)
+        ):
             raise ArgumentError(f"{own}: ema_overwrite_frequency must be an int >= 1 or None, got {ema_overwrite_frequency!r}")
         self.name = name or auto_name(own)
-        self.weight_decay, self.clipnorm, self.clipvalue, self.global_clipnorm = weight_decay, clipnorm, clipvalue, global_clipnorm
+        self.weight_decay, self.clipnorm, self.clipvalue, self.global_clipnorm = (
+            weight_decay,
+            clipnorm,
+            clipvalue,
+            global_clipnorm,
+        )
         self.use_ema, self.ema_momentum, self.ema_overwrite_frequency = use_ema, ema_momentum, ema_overwrite_frequency
         self.loss_scale_factor, self.gradient_accumulation_steps = loss_scale_factor, gradient_accumulation_steps
         self.built = False
@@ -88,21 +117,31 @@ class Optimizer:
             self._learning_rate = value
             self.version += 1
         elif not isinstance(self._learning_rate, Variable):
-            raise StateError(f"{self.name}: the learning rate is a schedule and can't be set to {value!r}; make the optimizer with a float to be able to")
+            raise StateError(
+                f"{self.name}: the learning rate is a schedule and can't be set to {value!r}; make the optimizer with a float to be able to"
+            )
         else:
             self._learning_rate.assign(value)
 
-    def add_variable(self, shape: Sequence[int], initializer: Any = "zeros", dtype: Any = "float32", name: str | None = None, **_: Any) -> Variable:
+    def add_variable(
+        self, shape: Sequence[int], initializer: Any = "zeros", dtype: Any = "float32", name: str | None = None, **_: Any
+    ) -> Variable:
         v = Variable(initializers.get(initializer)(tuple(shape), dtype), dtype=dtype, trainable=False, name=name)
         self._variables.append(v)
         return v
 
-    def add_variable_from_reference(self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros") -> Variable:
+    def add_variable_from_reference(
+        self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
+    ) -> Variable:
         path = str(getattr(reference_variable, "path", None) or reference_variable.name).replace("/", "_").replace(":", "_")
         return self.add_variable(reference_variable.shape, initializer, reference_variable.dtype, f"{path}_{name or 'var'}")
 
-    def add_optimizer_variables(self, trainable_variables: Iterable[Variable], name: str | Sequence[str], initializer: Any = "zeros") -> Any:
-        """One slot per variable and name, interleaved per variable (Keras' order in files); a list, or a tuple of lists for several names."""
+    def add_optimizer_variables(
+        self, trainable_variables: Iterable[Variable], name: str | Sequence[str], initializer: Any = "zeros"
+    ) -> Any:
+        """One slot per variable and name, interleaved per variable (Keras' order in files); a list, or a tuple of lists for
+        several names.
+        """
         names = [name] if isinstance(name, str) else list(name)
         inits = list(initializer) if isinstance(initializer, (list, tuple)) else [initializer] * len(names)
         slots: tuple[list, ...] = tuple([] for _ in names)
@@ -160,7 +199,9 @@ class Optimizer:
             self.build(variables)
         for v in variables:
             if id(v) not in self._index:
-                raise StateError(f"{self.name}: variable {v.path!r} is not one that this optimizer was built for; make a new optimizer")
+                raise StateError(
+                    f"{self.name}: variable {v.path!r} is not one that this optimizer was built for; make a new optimizer"
+                )
         pairs = [(g, v) for g, v in zip(grads, variables) if g is not None]
         if not pairs:
             raise ArgumentError(f"{self.name}: no variable has a gradient")
@@ -254,7 +295,9 @@ class Optimizer:
             return [g * scale for g in grads]
         return list(grads)
 
-    def exclude_from_weight_decay(self, var_list: Sequence[Variable] | None = None, var_names: Sequence[str] | None = None) -> None:
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[Variable] | None = None, var_names: Sequence[str] | None = None
+    ) -> None:
         """Variables (by identity, or by a part of their name) that weight decay leaves alone. Before ``build`` only."""
         if self.built:
             raise StateError(f"{self.name}: exclude_from_weight_decay must be called before the optimizer is built")
@@ -270,12 +313,19 @@ class Optimizer:
         from .serialization import serialize_keras_object
 
         rate = self._learning_rate
-        return {"name": self.name,
-                "learning_rate": float(rate.array) if isinstance(rate, Variable) else serialize_keras_object(rate),
-                "weight_decay": self.weight_decay, "clipnorm": self.clipnorm, "global_clipnorm": self.global_clipnorm,
-                "clipvalue": self.clipvalue, "use_ema": self.use_ema, "ema_momentum": self.ema_momentum,
-                "ema_overwrite_frequency": self.ema_overwrite_frequency, "loss_scale_factor": self.loss_scale_factor,
-                "gradient_accumulation_steps": self.gradient_accumulation_steps}
+        return {
+            "name": self.name,
+            "learning_rate": float(rate.array) if isinstance(rate, Variable) else serialize_keras_object(rate),
+            "weight_decay": self.weight_decay,
+            "clipnorm": self.clipnorm,
+            "global_clipnorm": self.global_clipnorm,
+            "clipvalue": self.clipvalue,
+            "use_ema": self.use_ema,
+            "ema_momentum": self.ema_momentum,
+            "ema_overwrite_frequency": self.ema_overwrite_frequency,
+            "loss_scale_factor": self.loss_scale_factor,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+        }
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> Optimizer:
@@ -291,7 +341,9 @@ class Optimizer:
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         if len(weights) != len(self._variables):
-            raise ShapeError(f"{self.name}: {len(weights)} arrays for {len(self._variables)} variables"
-                             + ("" if self.built else " (the optimizer isn't built yet: call optimizer.build(model.trainable_variables))"))
+            raise ShapeError(
+                f"{self.name}: {len(weights)} arrays for {len(self._variables)} variables"
+                + ("" if self.built else " (the optimizer isn't built yet: call optimizer.build(model.trainable_variables))")
+            )
         for v, w in zip(self._variables, weights):
             v.assign(w)

@@ -23,18 +23,32 @@ def print_msg(message: str, line_break: bool = True) -> None:
 
 
 class Progbar:
-    """``update(step, [(name, value), ...])`` shows ``step/target bar time - name: value``. Not more often than every ``interval`` seconds.
+    """``update(step, [(name, value), ...])`` shows ``step/target bar time - name: value``. Not more often than every ``interval``
+    seconds.
 
-    ``verbose``: 0 silent, 1 a bar, 2 a line at the end. Values named in ``stateful_metrics`` (or, if ``stateless_metrics`` is given, those not in it)
+    ``verbose``: 0 silent, 1 a bar, 2 a line at the end. Values named in ``stateful_metrics`` (or, if ``stateless_metrics`` is
+    given, those not in it)
     are shown as they are, others averaged over steps.
     """
 
-    def __init__(self, target: int | None, width: int = 20, verbose: int = 1, interval: float = 0.05,
-                 stateful_metrics: Iterable[str] | None = None, stateless_metrics: Iterable[str] | None = None, unit_name: str = "step"):
+    def __init__(
+        self,
+        target: int | None,
+        width: int = 20,
+        verbose: int = 1,
+        interval: float = 0.05,
+        stateful_metrics: Iterable[str] | None = None,
+        stateless_metrics: Iterable[str] | None = None,
+        unit_name: str = "step",
+    ):
         self.target, self.width, self.verbose, self.interval, self.unit_name = target, width, verbose, interval, unit_name
         self.stateful_metrics = None if stateless_metrics is not None else set(stateful_metrics or ())
         self.stateless_metrics = None if stateless_metrics is None else set(stateless_metrics)
-        self._dynamic = (hasattr(sys.stdout, "isatty") and sys.stdout.isatty()) or "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ
+        self._dynamic = (
+            (hasattr(sys.stdout, "isatty") and sys.stdout.isatty())
+            or "ipykernel" in sys.modules
+            or "PYCHARM_HOSTED" in os.environ
+        )
         self._sums: dict[str, list] = {}
         self._seen, self._start, self._last, self._shown = 0, time.time(), 0.0, 0
         self._first: float | None = None
@@ -46,7 +60,11 @@ class Progbar:
     def update(self, current: int, values: Sequence[tuple[str, Any]] | None = None, finalize: bool | None = None) -> None:
         finalize = (self.target is not None and current >= self.target) if finalize is None else finalize
         for name, value in values or ():
-            averaged = name in self.stateless_metrics if self.stateless_metrics is not None else name not in (self.stateful_metrics or ())
+            averaged = (
+                name in self.stateless_metrics
+                if self.stateless_metrics is not None
+                else name not in (self.stateful_metrics or ())
+            )
             if averaged and not finalize:
                 n = max(current - self._seen, 1)
                 total = self._sums.setdefault(name, [0.0, 0])
@@ -72,7 +90,11 @@ class Progbar:
             count = f"{current:{len(str(self.target))}d}/{self.target}"
             done = min(int(self.width * current / self.target), self.width)
             plain = f"{count} {'━' * self.width}"
-            bar = f"\x1b[1m{count}\x1b[0m \x1b[32m{'━' * done}\x1b[0m\x1b[37m{'━' * (self.width - done)}\x1b[0m" if self._dynamic else plain
+            bar = (
+                f"\x1b[1m{count}\x1b[0m \x1b[32m{'━' * done}\x1b[0m\x1b[37m{'━' * (self.width - done)}\x1b[0m"
+                if self._dynamic
+                else plain
+            )
         else:
             plain = bar = f"{current:7d}/Unknown"
         clock = f"{now - self._start:.0f}s"

@@ -14,7 +14,7 @@ from ...runtime.errors import ArgumentError
 
 _REGISTERED: dict[str, Any] = {}
 _NAMES: dict[Any, str] = {}
-_SCOPE: ContextVar[dict[str, Any]] = ContextVar("kerogen_custom_objects", default={})
+_SCOPE: ContextVar[dict[str, Any] | None] = ContextVar("kerogen_custom_objects", default=None)
 
 
 class CustomObjectScope:
@@ -24,7 +24,7 @@ class CustomObjectScope:
         self.custom_objects = dict(custom_objects or {})
 
     def __enter__(self) -> CustomObjectScope:
-        self._token = _SCOPE.set({**_SCOPE.get(), **self.custom_objects})
+        self._token = _SCOPE.set({**(_SCOPE.get() or {}), **self.custom_objects})
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -61,9 +61,11 @@ def get_registered_name(obj: Any) -> str:
         return obj.__name__
 
 
-def get_registered_object(name: str, custom_objects: dict[str, Any] | None = None, module_objects: dict[str, Any] | None = None) -> Any:
+def get_registered_object(
+    name: str, custom_objects: dict[str, Any] | None = None, module_objects: dict[str, Any] | None = None
+) -> Any:
     """The object that scopes, the caller or ``register_keras_serializable`` know by ``name``, or None."""
-    for table in (_SCOPE.get(), custom_objects or {}, _REGISTERED, module_objects or {}):
+    for table in (_SCOPE.get() or {}, custom_objects or {}, _REGISTERED, module_objects or {}):
         if name in table:
             return table[name]
     return None

@@ -23,38 +23,63 @@ from .registration import (
 )
 from .serialization import deserialize_keras_object, serialize_keras_object
 
-__all__ = ["CustomObjectScope", "custom_object_scope", "deserialize_keras_object", "get_custom_objects", "get_registered_name", "get_registered_object",
-           "load_model", "load_weights", "register_keras_serializable", "save_model", "save_weights", "serialize_keras_object"]
+__all__ = [
+    "CustomObjectScope",
+    "custom_object_scope",
+    "deserialize_keras_object",
+    "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
+    "load_model",
+    "load_weights",
+    "register_keras_serializable",
+    "save_model",
+    "save_weights",
+    "serialize_keras_object",
+]
 
 _KERAS_VERSION = "3.15.1"  # the version whose layout is written
 
 
-def save_model(model: Any, filepath: str | os.PathLike, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
+def save_model(
+    model: Any, filepath: str | os.PathLike, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any
+) -> None:
     """Writes ``filepath`` (its name must end in ``.keras``), atomically. Keras loads it."""
     path = os.fspath(filepath)
     if kwargs:
         raise ArgumentError(f"save: unknown argument(s) {', '.join(kwargs)}")
     if not path.endswith(".keras"):
-        hint = "; for weights alone use save_weights with a name that ends in .weights.h5" if path.endswith((".h5", ".hdf5")) else ""
+        hint = (
+            "; for weights alone use save_weights with a name that ends in .weights.h5" if path.endswith((".h5", ".hdf5")) else ""
+        )
         raise ArgumentError(f"a model is saved to a file whose name ends in .keras, got {path!r}{hint}")
     if zipped is False:
         raise ArgumentError("models are saved as one .keras file; unzipped folders aren't written")
     if not getattr(model, "built", False):
-        raise StateError(f"{model.name} isn't built, so it has no weights yet: call it on data, or give it an input shape, then save it")
+        raise StateError(
+            f"{model.name} isn't built, so it has no weights yet: call it on data, or give it an input shape, then save it"
+        )
     config = serialize_keras_object(model)
     metadata = {"keras_version": _KERAS_VERSION, "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")}
-    members = {archive.METADATA: json.dumps(metadata).encode(), archive.CONFIG: json.dumps(config, default=_plain).encode(),
-               archive.WEIGHTS: weights_file.dump(model)}
+    members = {
+        archive.METADATA: json.dumps(metadata).encode(),
+        archive.CONFIG: json.dumps(config, default=_plain).encode(),
+        archive.WEIGHTS: weights_file.dump(model),
+    }
     atomic_file.write(path, archive.build(members), overwrite)
 
 
 def _plain(x: Any) -> Any:
     if isinstance(x, np.generic):
         return x.item()
-    raise ArgumentError(f"{x!r} ({type(x).__name__}) in a layer's configuration can't be written as JSON; get_config() must give plain values")
+    raise ArgumentError(
+        f"{x!r} ({type(x).__name__}) in a layer's configuration can't be written as JSON; get_config() must give plain values"
+    )
 
 
-def load_model(filepath: str | os.PathLike, custom_objects: dict[str, Any] | None = None, compile: bool = True, safe_mode: bool = True) -> Any:
+def load_model(
+    filepath: str | os.PathLike, custom_objects: dict[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
+) -> Any:
     """The model in a ``.keras`` file, written by kerogen or by Keras (which needn't be installed).
 
     ``custom_objects``: your own classes and functions by name. Code inside the file is never run, whatever ``safe_mode`` says.
@@ -68,8 +93,10 @@ def load_model(filepath: str | os.PathLike, custom_objects: dict[str, Any] | Non
     with open(path, "rb") as f:
         magic = f.read(8)
     if magic.startswith(b"\x89HDF"):
-        raise ModelFormatError(f"{path} is an HDF5 file (Keras' older format, or weights alone): load it in Keras and save it as .keras, "
-                               "or build the model and call load_weights")
+        raise ModelFormatError(
+            f"{path} is an HDF5 file (Keras' older format, or weights alone): load it in Keras and save it as .keras, "
+            "or build the model and call load_weights"
+        )
     with archive.Archive(path) as members:
         config = members.json(archive.CONFIG)
         if not isinstance(config, dict) or "class_name" not in config:
@@ -77,8 +104,14 @@ def load_model(filepath: str | os.PathLike, custom_objects: dict[str, Any] | Non
         if archive.METADATA in members:
             _check_version(members.json(archive.METADATA), path)
         if archive.WEIGHTS not in members:
-            raise ModelFormatError(f"{path} has no {archive.WEIGHTS}" + (" (weights in .npz may hold pickles and aren't read; save the model with "
-                                   "HDF5 weights)" if "model.weights.npz" in members else ""))
+            raise ModelFormatError(
+                f"{path} has no {archive.WEIGHTS}"
+                + (
+                    " (weights in .npz may hold pickles and aren't read; save the model with HDF5 weights)"
+                    if "model.weights.npz" in members
+                    else ""
+                )
+            )
         content = members.read(archive.WEIGHTS)
     # Keras stores weights uncompressed, so variables can't be much larger than the file; layers keep some state that isn't saved
     budget = 16 * len(content) + 2**26
@@ -115,12 +148,16 @@ def _compile(model: Any, settings: Any, path: str) -> None:
     except ModelFormatError:
         raise
     except KerogenError as e:
-        warnings.warn(f"{path}: the model is loaded without what it was compiled with ({e}); call compile() before training", stacklevel=3)
+        warnings.warn(
+            f"{path}: the model is loaded without what it was compiled with ({e}); call compile() before training", stacklevel=3
+        )
     except (TypeError, ValueError, KeyError, AttributeError) as e:
         raise ModelFormatError(f"{path}: compile_config doesn't fit ({type(e).__name__}: {e})") from e
 
 
-def save_weights(model: Any, filepath: str | os.PathLike, overwrite: bool = True, max_shard_size: Any = None, **kwargs: Any) -> None:
+def save_weights(
+    model: Any, filepath: str | os.PathLike, overwrite: bool = True, max_shard_size: Any = None, **kwargs: Any
+) -> None:
     """Writes the weights, optimizer state included, to a file whose name ends in ``.weights.h5``."""
     path = os.fspath(filepath)
     if not path.endswith(".weights.h5"):

@@ -1,4 +1,6 @@
-"""Learning rate schedules: functions of the step counter, traced into the training step. Names, arguments and values are Keras 3's."""
+"""Learning rate schedules: functions of the step counter, traced into the training step. Names, arguments and values are Keras
+3's.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,20 @@ def _float(step: Any) -> Any:
 class ExponentialDecay(LearningRateSchedule):
     """``initial * decay_rate ** (step / decay_steps)``."""
 
-    def __init__(self, initial_learning_rate: float, decay_steps: int, decay_rate: float, staircase: bool = False, name: str = "ExponentialDecay"):
-        self.initial_learning_rate, self.decay_rate, self.staircase, self.name = initial_learning_rate, decay_rate, staircase, name
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        decay_rate: float,
+        staircase: bool = False,
+        name: str = "ExponentialDecay",
+    ):
+        self.initial_learning_rate, self.decay_rate, self.staircase, self.name = (
+            initial_learning_rate,
+            decay_rate,
+            staircase,
+            name,
+        )
         self.decay_steps = _positive(self, "decay_steps", decay_steps)
 
     def _periods(self, step: Any) -> Any:
@@ -54,14 +68,26 @@ class ExponentialDecay(LearningRateSchedule):
         return self.initial_learning_rate * ops.power(ops.cast(self.decay_rate, "float32"), self._periods(step))
 
     def get_config(self) -> dict:
-        return {"initial_learning_rate": self.initial_learning_rate, "decay_steps": self.decay_steps, "decay_rate": self.decay_rate,
-                "staircase": self.staircase, "name": self.name}
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "decay_steps": self.decay_steps,
+            "decay_rate": self.decay_rate,
+            "staircase": self.staircase,
+            "name": self.name,
+        }
 
 
 class InverseTimeDecay(ExponentialDecay):
     """``initial / (1 + decay_rate * step / decay_steps)``."""
 
-    def __init__(self, initial_learning_rate: float, decay_steps: int, decay_rate: float, staircase: bool = False, name: str = "InverseTimeDecay"):
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        decay_rate: float,
+        staircase: bool = False,
+        name: str = "InverseTimeDecay",
+    ):
         super().__init__(initial_learning_rate, decay_steps, decay_rate, staircase, name)
 
     def __call__(self, step: Any) -> Any:
@@ -73,7 +99,9 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
         if len(boundaries) != len(values) - 1:
-            raise ArgumentError(f"PiecewiseConstantDecay: {len(boundaries)} boundaries need {len(boundaries) + 1} values, got {len(values)}")
+            raise ArgumentError(
+                f"PiecewiseConstantDecay: {len(boundaries)} boundaries need {len(boundaries) + 1} values, got {len(values)}"
+            )
         self.boundaries, self.values, self.name = list(boundaries), list(values), name
 
     def __call__(self, step: Any) -> Any:
@@ -91,8 +119,15 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 class PolynomialDecay(LearningRateSchedule):
     """From ``initial`` to ``end`` in ``decay_steps`` along ``(1 - t) ** power``; ``cycle`` starts anew with longer periods."""
 
-    def __init__(self, initial_learning_rate: float, decay_steps: int, end_learning_rate: float = 0.0001, power: float = 1.0, cycle: bool = False,
-                 name: str = "PolynomialDecay"):
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        end_learning_rate: float = 0.0001,
+        power: float = 1.0,
+        cycle: bool = False,
+        name: str = "PolynomialDecay",
+    ):
         self.initial_learning_rate, self.end_learning_rate = initial_learning_rate, end_learning_rate
         self.power, self.cycle, self.name = power, cycle, name
         self.decay_steps = _positive(self, "decay_steps", decay_steps)
@@ -109,15 +144,28 @@ class PolynomialDecay(LearningRateSchedule):
         return (self.initial_learning_rate - self.end_learning_rate) * left + self.end_learning_rate
 
     def get_config(self) -> dict:
-        return {"initial_learning_rate": self.initial_learning_rate, "decay_steps": self.decay_steps,
-                "end_learning_rate": self.end_learning_rate, "power": self.power, "cycle": self.cycle, "name": self.name}
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "decay_steps": self.decay_steps,
+            "end_learning_rate": self.end_learning_rate,
+            "power": self.power,
+            "cycle": self.cycle,
+            "name": self.name,
+        }
 
 
 class CosineDecay(LearningRateSchedule):
     """Half a cosine from ``initial`` to ``alpha * initial``, after a linear warm-up to ``warmup_target`` where one is given."""
 
-    def __init__(self, initial_learning_rate: float, decay_steps: int, alpha: float = 0.0, name: str = "CosineDecay",
-                 warmup_target: float | None = None, warmup_steps: int = 0):
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        alpha: float = 0.0,
+        name: str = "CosineDecay",
+        warmup_target: float | None = None,
+        warmup_steps: int = 0,
+    ):
         self.initial_learning_rate, self.alpha, self.name = initial_learning_rate, alpha, name
         self.warmup_target, self.warmup_steps = warmup_target, warmup_steps
         self.decay_steps = _positive(self, "decay_steps", decay_steps)
@@ -140,15 +188,30 @@ class CosineDecay(LearningRateSchedule):
         return ops.where(step < warm, rising, self._decay(step - warm, self.warmup_target))
 
     def get_config(self) -> dict:
-        return {"initial_learning_rate": self.initial_learning_rate, "decay_steps": self.decay_steps, "alpha": self.alpha, "name": self.name,
-                "warmup_target": self.warmup_target, "warmup_steps": self.warmup_steps}
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "decay_steps": self.decay_steps,
+            "alpha": self.alpha,
+            "name": self.name,
+            "warmup_target": self.warmup_target,
+            "warmup_steps": self.warmup_steps,
+        }
 
 
 class CosineDecayRestarts(LearningRateSchedule):
-    """Cosine decay that restarts: each period is ``t_mul`` times as long and starts at ``m_mul`` times the rate (SGDR, Loshchilov 2016)."""
+    """Cosine decay that restarts: each period is ``t_mul`` times as long and starts at ``m_mul`` times the rate (SGDR, Loshchilov
+    2016).
+    """
 
-    def __init__(self, initial_learning_rate: float, first_decay_steps: int, t_mul: float = 2.0, m_mul: float = 1.0, alpha: float = 0.0,
-                 name: str = "SGDRDecay"):
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        first_decay_steps: int,
+        t_mul: float = 2.0,
+        m_mul: float = 1.0,
+        alpha: float = 0.0,
+        name: str = "SGDRDecay",
+    ):
         self.initial_learning_rate, self.alpha, self.name = initial_learning_rate, alpha, name
         self._t_mul, self._m_mul = t_mul, m_mul
         self.first_decay_steps = _positive(self, "first_decay_steps", first_decay_steps)
@@ -170,12 +233,20 @@ class CosineDecayRestarts(LearningRateSchedule):
         return self.initial_learning_rate * ((1.0 - self.alpha) * cosine + self.alpha)
 
     def get_config(self) -> dict:
-        return {"initial_learning_rate": self.initial_learning_rate, "first_decay_steps": self.first_decay_steps, "t_mul": self._t_mul,
-                "m_mul": self._m_mul, "alpha": self.alpha, "name": self.name}
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "first_decay_steps": self.first_decay_steps,
+            "t_mul": self._t_mul,
+            "m_mul": self._m_mul,
+            "alpha": self.alpha,
+            "name": self.name,
+        }
 
 
-CLASSES: dict[str, type[LearningRateSchedule]] = {c.__name__: c for c in (
-    ExponentialDecay, InverseTimeDecay, PiecewiseConstantDecay, PolynomialDecay, CosineDecay, CosineDecayRestarts)}
+CLASSES: dict[str, type[LearningRateSchedule]] = {
+    c.__name__: c
+    for c in (ExponentialDecay, InverseTimeDecay, PiecewiseConstantDecay, PolynomialDecay, CosineDecay, CosineDecayRestarts)
+}
 
 
 def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:

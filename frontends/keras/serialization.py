@@ -1,7 +1,9 @@
 """Objects to JSON and back, in Keras' form ``{"module", "class_name", "config", "registered_name"}``.
 
-Reading goes through one closed table: (module, class_name) -> one of kerogen's own classes, or a class that the caller handed over
-(``registration``). Nothing is imported, looked up by a dotted name, unpickled or evaluated because a file says so; a marshalled lambda is refused.
+Reading goes through one closed table: (module, class_name) -> one of kerogen's own classes, or a class that the caller handed
+over
+(``registration``). Nothing is imported, looked up by a dotted name, unpickled or evaluated because a file says so; a marshalled
+lambda is refused.
 """
 
 from __future__ import annotations
@@ -38,8 +40,21 @@ def by_name(kind: str, name: str, *tables: Mapping[str, Any]) -> Any:
 
 @cache
 def builtins() -> dict[str, dict[str, Any]]:
-    """The closed table: module as Keras writes it -> class name -> class (or function). The first module of a class is the one written."""
-    from . import activations, constraints, dtype_policy, initializers, layers, losses, metrics, optimizers, regularizers, schedules
+    """The closed table: module as Keras writes it -> class name -> class (or function). The first module of a class is the one
+    written.
+    """
+    from . import (
+        activations,
+        constraints,
+        dtype_policy,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        optimizers,
+        regularizers,
+        schedules,
+    )
     from .functional import Functional
     from .layer import Layer
     from .model import Model
@@ -48,7 +63,11 @@ def builtins() -> dict[str, dict[str, Any]]:
     from .sequential import Sequential
 
     def classes_of(module: Any, base: type) -> dict[str, Any]:
-        return {n: c for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, base) and n == c.__name__ and not n.startswith("_")}
+        return {
+            n: c
+            for n, c in vars(module).items()
+            if inspect.isclass(c) and issubclass(c, base) and n == c.__name__ and not n.startswith("_")
+        }
 
     top = {"Sequential": Sequential, "Functional": Functional, "Model": Model, "DTypePolicy": dtype_policy.DTypePolicy}
     table = {
@@ -62,9 +81,14 @@ def builtins() -> dict[str, dict[str, Any]]:
         "keras.metrics": {**metrics.CLASSES, **metrics.FUNCTIONS},
         "keras.optimizers": dict(optimizers.CLASSES),
         "keras.optimizers.schedules": dict(schedules.CLASSES),
-        "keras.activations": {n: f for n, f in vars(activations).items()
-                              if inspect.isfunction(f) and not n.startswith("_") and f.__module__ == activations.__name__
-                              and n not in ("get", "serialize", "deserialize")},
+        "keras.activations": {
+            n: f
+            for n, f in vars(activations).items()
+            if inspect.isfunction(f)
+            and not n.startswith("_")
+            and f.__module__ == activations.__name__
+            and n not in ("get", "serialize", "deserialize")
+        },
     }
     table["keras.models"] = top
     table["keras.dtype_policies"] = {"DTypePolicy": dtype_policy.DTypePolicy}
@@ -117,13 +141,20 @@ def serialize_keras_object(obj: Any) -> Any:
     if isinstance(obj, bool | int | float):  # subclasses of int and float, Dim among them
         return int(obj) if isinstance(obj, int) else float(obj)
     if isinstance(obj, (list, tuple)):
-        return type(obj)([serialize_keras_object(v) for v in obj]) if type(obj) in (list, tuple) else [serialize_keras_object(v) for v in obj]
+        return (
+            type(obj)([serialize_keras_object(v) for v in obj])
+            if type(obj) in (list, tuple)
+            else [serialize_keras_object(v) for v in obj]
+        )
     if isinstance(obj, Mapping):
         return {k: serialize_keras_object(v) for k, v in obj.items()}
     if isinstance(obj, bytes):
         return {"class_name": "__bytes__", "config": {"value": obj.decode("utf-8")}}
     if isinstance(obj, slice):
-        return {"class_name": "__slice__", "config": {k: serialize_keras_object(getattr(obj, k)) for k in ("start", "stop", "step")}}
+        return {
+            "class_name": "__slice__",
+            "config": {k: serialize_keras_object(getattr(obj, k)) for k in ("start", "stop", "step")},
+        }
     if obj is Ellipsis:
         return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(obj, np.ndarray):
@@ -133,8 +164,10 @@ def serialize_keras_object(obj: Any) -> Any:
     history = getattr(obj, "_keras_history", None)
     if history is not None:
         layer, node, tensor = history
-        return {"class_name": "__keras_tensor__",
-                "config": {"shape": list(obj.shape), "dtype": str(obj.dtype), "keras_history": [layer.name, node, tensor]}}
+        return {
+            "class_name": "__keras_tensor__",
+            "config": {"shape": list(obj.shape), "dtype": str(obj.dtype), "keras_history": [layer.name, node, tensor]},
+        }
     if inspect.isfunction(obj) or inspect.isbuiltin(obj):
         return _serialize_function(obj)
     if hasattr(obj, "get_config"):
@@ -143,14 +176,21 @@ def serialize_keras_object(obj: Any) -> Any:
         value = np.asarray(obj)
         return {"class_name": "__tensor__", "config": {"value": value.tolist(), "dtype": str(as_dtype(value.dtype))}}
     if inspect.isclass(obj):
-        return {"module": obj.__module__, "class_name": "type", "config": get_registered_name(obj), "registered_name": get_registered_name(obj)}
+        return {
+            "module": obj.__module__,
+            "class_name": "type",
+            "config": get_registered_name(obj),
+            "registered_name": get_registered_name(obj),
+        }
     raise ArgumentError(f"{obj!r} can't be saved: {type(obj).__name__} has no get_config()")
 
 
 def _serialize_function(fn: Any) -> dict:
     if fn.__name__ == "<lambda>":
-        raise ArgumentError(f"a lambda (line {fn.__code__.co_firstlineno} of {fn.__code__.co_filename}) can't be saved: "
-                            "define it with def, and give it to load_model through custom_objects")
+        raise ArgumentError(
+            f"a lambda (line {fn.__code__.co_firstlineno} of {fn.__code__.co_filename}) can't be saved: "
+            "define it with def, and give it to load_model through custom_objects"
+        )
     public = public_name(fn)
     name = public[1] if public else get_registered_name(fn)
     return {"module": public[0] if public else "builtins", "class_name": "function", "config": name, "registered_name": name}
@@ -165,7 +205,12 @@ def _serialize_instance(obj: Any) -> dict:
         out = {"module": module, "class_name": cls.__name__, "config": config, "registered_name": get_registered_name(cls)}
     else:
         module, name = public
-        out = {"module": module, "class_name": name, "config": config, "registered_name": name if module.startswith("keras.src.") else None}
+        out = {
+            "module": module,
+            "class_name": name,
+            "config": config,
+            "registered_name": name if module.startswith("keras.src.") else None,
+        }
     for key in ("build_config", "compile_config"):
         get = getattr(obj, f"get_{key}", None)
         value = get() if get is not None else None
@@ -174,10 +219,14 @@ def _serialize_instance(obj: Any) -> dict:
     return out
 
 
-def deserialize_keras_object(config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True, **kwargs: Any) -> Any:
-    """The object that ``serialize_keras_object`` (kerogen's or Keras') described. Raises ``ModelFormatError`` for what is unknown or damaged.
+def deserialize_keras_object(
+    config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True, **kwargs: Any
+) -> Any:
+    """The object that ``serialize_keras_object`` (kerogen's or Keras') described. Raises ``ModelFormatError`` for what is unknown
+    or damaged.
 
-    ``safe_mode`` is accepted for Keras' sake: kerogen never runs code out of a file, so there is nothing that it could switch off.
+    ``safe_mode`` is accepted for Keras' sake: kerogen never runs code out of a file, so there is nothing that it could switch
+    off.
     """
     with CustomObjectScope(dict(custom_objects or {})):
         return _deserialize(config, _DEPTH.get())
@@ -185,7 +234,9 @@ def deserialize_keras_object(config: Any, custom_objects: Mapping[str, Any] | No
 
 def _deserialize(x: Any, depth: int) -> Any:
     if depth > _MAX_DEPTH:
-        raise ModelFormatError(f"the model's configuration is nested deeper than {_MAX_DEPTH} levels; the file is damaged or hostile")
+        raise ModelFormatError(
+            f"the model's configuration is nested deeper than {_MAX_DEPTH} levels; the file is damaged or hostile"
+        )
     if x is None or isinstance(x, (str, int, float, bool)):
         return x
     if isinstance(x, (list, tuple)):
@@ -203,8 +254,10 @@ def _deserialize(x: Any, depth: int) -> Any:
         return _PLAIN[name](config, depth)
     if name in ("__lambda__", "Lambda"):
         where = config.get("name", "") if isinstance(config, dict) else ""
-        raise ModelFormatError(f"Lambda {where!r}: the file carries Python bytecode, which kerogen never runs. Rewrite the layer as a Layer subclass "
-                               "or with keras.ops, or save the model without it")
+        raise ModelFormatError(
+            f"Lambda {where!r}: the file carries Python bytecode, which kerogen never runs. Rewrite the layer as a Layer subclass "
+            "or with keras.ops, or save the model without it"
+        )
     if name == "function":
         return _function(x.get("module"), config)
     return _instance(x, depth)
@@ -247,7 +300,12 @@ def _instance(x: dict, depth: int) -> Any:
         raise ModelFormatError(f"{what}: the file's config doesn't fit this class ({type(e).__name__}: {e})") from e
     finally:
         _DEPTH.reset(token)
-    if "compile_config" in x and x["compile_config"] and hasattr(obj, "compile_from_config") and not isinstance(x["compile_config"], dict):
+    if (
+        "compile_config" in x
+        and x["compile_config"]
+        and hasattr(obj, "compile_from_config")
+        and not isinstance(x["compile_config"], dict)
+    ):
         raise ModelFormatError(f"{what}: compile_config is {x['compile_config']!r:.60}, not a dictionary")
     return obj
 
@@ -260,7 +318,9 @@ def _arguments(cls: type, config: dict, depth: int) -> dict:
 
 
 def _argument(v: Any, depth: int) -> Any:
-    """A dtype policy becomes its name, which every layer takes (and which stays a plain value); anything else what it describes."""
+    """A dtype policy becomes its name, which every layer takes (and which stays a plain value); anything else what it
+    describes.
+    """
     if isinstance(v, dict) and str(v.get("class_name")).endswith("DTypePolicy"):
         from . import dtype_policy
 
@@ -284,9 +344,15 @@ def _find_class(name: str, module: Any, registered: Any, what: str) -> type:
             found = table["keras.layers"].get(name)  # Keras 2 wrote no module
     if inspect.isclass(found):
         return found
-    own = "" if isinstance(module, str) and module.startswith("keras") else " Give the class to load_model: custom_objects={" + repr(name) + ": ...}."
-    raise ModelFormatError(f"{what}: the file asks for class {name!r} of module {module!r}, which kerogen doesn't have; "
-                           f"classes are never imported on a file's word.{own}")
+    own = (
+        ""
+        if isinstance(module, str) and module.startswith("keras")
+        else " Give the class to load_model: custom_objects={" + repr(name) + ": ...}."
+    )
+    raise ModelFormatError(
+        f"{what}: the file asks for class {name!r} of module {module!r}, which kerogen doesn't have; "
+        f"classes are never imported on a file's word.{own}"
+    )
 
 
 def _array(config: dict, depth: int) -> np.ndarray:
@@ -304,7 +370,9 @@ def _slice(config: dict, depth: int) -> slice:
 
 
 _PLAIN = {
-    "__numpy__": _array, "__tensor__": _array, "__slice__": _slice,
+    "__numpy__": _array,
+    "__tensor__": _array,
+    "__slice__": _slice,
     "__bytes__": lambda c, _: str(c.get("value", "")).encode("utf-8"),
     "__ellipsis__": lambda c, _: Ellipsis,
     "__tuple__": lambda c, d: tuple(_deserialize(c.get("value", []), d + 1)),
@@ -319,5 +387,3 @@ def _tuples(x: Any) -> Any:
     if isinstance(x, list):
         return tuple(x) if all(v is None or isinstance(v, int) for v in x) else [_tuples(v) for v in x]
     return x
-
-

@@ -1,7 +1,9 @@
 """The compiled steps of a model: training (forward, loss, gradients, optimizer, metrics in one graph), evaluation, prediction.
 
-Each is an executable for one structure, rank and dtype of data; the batch axis, and every axis that the model leaves open, is a free dimension. Variables
-that a step assigns (weights, optimizer slots, metric state, seed counters, moving statistics) are donated: updated in place, never copied.
+Each is an executable for one structure, rank and dtype of data; the batch axis, and every axis that the model leaves open, is a
+free dimension. Variables
+that a step assigns (weights, optimizer slots, metric state, seed counters, moving statistics) are donated: updated in place,
+never copied.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ def batch_count(x: Any) -> Tensor:
 
 def signature(parts: tuple) -> tuple:
     """What an executable is specific to: shapes without the batch, and dtypes."""
-    return tuple([None if part is None else (structure_key(part), *[(a.shape[1:], a.dtype.num) for a in flatten(part)]) for part in parts])
+    return tuple(
+        [None if part is None else (structure_key(part), *[(a.shape[1:], a.dtype.num) for a in flatten(part)]) for part in parts]
+    )
 
 
 def structure_key(x: Any) -> Any:
@@ -74,8 +78,13 @@ def _arguments(args: tuple, parts: tuple) -> list:
 
 def _compile(model: Any, fn: Callable, parts: tuple, name: str, unflatten: Callable) -> Callable:
     present = tuple(None if p is None else True for p in parts)
-    return compile_function(lambda *args: fn(*_arguments(args, present)), specs(model, parts), name=f"{model.name}_{name}",
-                            sizes=sizes(model, parts), unflatten=unflatten)
+    return compile_function(
+        lambda *args: fn(*_arguments(args, present)),
+        specs(model, parts),
+        name=f"{model.name}_{name}",
+        sizes=sizes(model, parts),
+        unflatten=unflatten,
+    )
 
 
 class _Named:
@@ -144,4 +153,4 @@ def predict_executable(model: Any, parts: tuple) -> Callable:
         seen[:] = [map_structure(lambda t: None, out)]
         return out
 
-    return _compile(model, step, parts, "predict", lambda arrays: pack_as(seen[0], arrays[:len(flatten(seen[0]))]))
+    return _compile(model, step, parts, "predict", lambda arrays: pack_as(seen[0], arrays[: len(flatten(seen[0]))]))

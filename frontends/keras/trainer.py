@@ -1,6 +1,7 @@
 """``compile``, ``fit``, ``evaluate``, ``predict``: the part of a model that trains. A mixin of ``Model``.
 
-The loop in Python only cuts batches and calls one executable per step; the logs are outputs of that call, read when somebody looks at them.
+The loop in Python only cuts batches and calls one executable per step; the logs are outputs of that call, read when somebody
+looks at them.
 """
 
 from __future__ import annotations
@@ -58,13 +59,17 @@ class _Epochs:
             self.data.on_epoch_end()
             if fresh or not getattr(self.data, "restarts", True):
                 self.exhausted = True
-                warnings.warn(f"the data ended after {done} of {self.steps} batches; give a generator that yields steps_per_epoch * epochs batches",
-                              stacklevel=2)
+                warnings.warn(
+                    f"the data ended after {done} of {self.steps} batches; give a generator that yields steps_per_epoch * epochs batches",
+                    stacklevel=2,
+                )
                 return
 
 
 class Trainer:
-    """See the module. Attributes after ``compile``: ``optimizer``, ``loss``, ``metrics``, ``history`` (after ``fit``), ``stop_training``."""
+    """See the module. Attributes after ``compile``: ``optimizer``, ``loss``, ``metrics``, ``history`` (after ``fit``),
+    ``stop_training``.
+    """
 
     compiled = False
     optimizer: Any = None
@@ -80,8 +85,18 @@ class Trainer:
     _loss_tracker: Any = None
     _step_executables: dict | None = None
 
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: Any = None, metrics: Any = None, weighted_metrics: Any = None,
-                run_eagerly: bool = False, steps_per_execution: int = 1, jit_compile: Any = "auto", auto_scale_loss: bool = True) -> None:
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
         """Set what to train with. Steps are always compiled: ``run_eagerly`` and ``jit_compile`` are accepted and change nothing.
 
         ``loss``, ``metrics``, ``loss_weights``: one for all outputs, a list in their order, or a dictionary by output name.
@@ -90,15 +105,24 @@ class Trainer:
             raise ArgumentError(f"steps_per_execution must be an int > 0, got {steps_per_execution!r}")
         optimizer = optimizers_module.get(optimizer)
         names = getattr(self, "output_names", None)
-        self._compile_metrics = CompileMetrics(metrics, weighted_metrics, names) if metrics is not None or weighted_metrics is not None else None
+        self._compile_metrics = (
+            CompileMetrics(metrics, weighted_metrics, names) if metrics is not None or weighted_metrics is not None else None
+        )
         self._compile_loss = CompileLoss(loss, loss_weights, names) if loss is not None else None
         self.optimizer, self.loss = optimizer, loss
         self.run_eagerly, self.steps_per_execution = run_eagerly, steps_per_execution
         self.stop_training = False
         self._loss_tracker = Mean(name="loss")
-        self._compile_arguments = {"optimizer": optimizer, "loss": loss, "loss_weights": loss_weights, "metrics": metrics,
-                                   "weighted_metrics": weighted_metrics, "run_eagerly": run_eagerly,
-                                   "steps_per_execution": steps_per_execution, "jit_compile": not run_eagerly}
+        self._compile_arguments = {
+            "optimizer": optimizer,
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": not run_eagerly,
+        }
         self._step_executables = {}
         self.compiled = True
 
@@ -117,7 +141,16 @@ class Trainer:
         """Compile as ``get_compile_config`` described, and build the optimizer if the model is built."""
         from .serialization import deserialize_keras_object
 
-        known = {"optimizer", "loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly", "steps_per_execution", "jit_compile"}
+        known = {
+            "optimizer",
+            "loss",
+            "loss_weights",
+            "metrics",
+            "weighted_metrics",
+            "run_eagerly",
+            "steps_per_execution",
+            "jit_compile",
+        }
         self.compile(**{k: deserialize_keras_object(v) for k, v in config.items() if k in known})
         if self.optimizer is not None and getattr(self, "built", False) and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
@@ -154,8 +187,12 @@ class Trainer:
             for metric in m.metrics if isinstance(m, CompileMetrics) else [m]:
                 metric.reset_state()
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
-        """The total loss, a scalar: of the outputs and of the layers (regularizers, ``add_loss``). Override it for a loss of your own."""
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The total loss, a scalar: of the outputs and of the layers (regularizers, ``add_loss``). Override it for a loss of your
+        own.
+        """
         from . import ops
 
         total = None
@@ -229,13 +266,30 @@ class Trainer:
 
     # -- loops
 
-    def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1, verbose: Any = "auto", callbacks: Any = None,
-            validation_split: float = 0.0, validation_data: Any = None, shuffle: Any = True, class_weight: dict | None = None,
-            sample_weight: Any = None, initial_epoch: int = 0, steps_per_epoch: int | None = None, validation_steps: int | None = None,
-            validation_batch_size: int | None = None, validation_freq: Any = 1) -> History:
-        """Train for ``epochs``. ``x``: arrays, a structure of arrays, a generator or an object with ``__getitem__`` and ``__len__``.
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: Any = True,
+        class_weight: dict | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
+    ) -> History:
+        """Train for ``epochs``. ``x``: arrays, a structure of arrays, a generator or an object with ``__getitem__`` and
+        ``__len__``.
 
-        Stops at once, with a usable model, on Ctrl-C. Returns the ``History``, whose ``history`` maps each log to its values by epoch.
+        Stops at once, with a usable model, on Ctrl-C. Returns the ``History``, whose ``history`` maps each log to its values by
+        epoch.
         """
         self._require_compiled("fit")
         if self.optimizer is None:
@@ -252,8 +306,15 @@ class Trainer:
                 validation = data_adapter.make(validation_data)
             validation = _Epochs(validation, validation_steps)
         if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(callbacks, add_history=True, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=epochs,
-                                     steps=epoch_data.num_batches)
+            callbacks = CallbackList(
+                callbacks,
+                add_history=True,
+                add_progbar=verbose != 0,
+                model=self,
+                verbose=verbose,
+                epochs=epochs,
+                steps=epoch_data.num_batches,
+            )
         self.stop_training = False
         logs: dict[str, Any] = {}
         finished = False
@@ -285,7 +346,9 @@ class Trainer:
 
     def _run_epoch(self, data: _Epochs, callbacks: CallbackList, kind: str, make: Callable) -> dict[str, Any] | None:
         """All batches of an epoch; the last step's logs (of the whole epoch: metrics accumulate), or None without any batch."""
-        begin, end = ("on_train_batch_begin", "on_train_batch_end") if kind == "train" else ("on_test_batch_begin", "on_test_batch_end")
+        begin, end = (
+            ("on_train_batch_begin", "on_train_batch_end") if kind == "train" else ("on_test_batch_begin", "on_test_batch_end")
+        )
         steps: dict = {}
         result: dict[str, Any] | None = None
         number, group = -1, self.steps_per_execution
@@ -310,15 +373,29 @@ class Trainer:
         callbacks.on_test_end(logs)
         return logs
 
-    def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: Any = "auto", sample_weight: Any = None,
-                 steps: int | None = None, callbacks: Any = None, return_dict: bool = False, **kwargs: Any) -> Any:
-        """Loss and metrics on the data: a dictionary, or a list in the order of ``metrics_names`` (one number if there is only the loss)."""
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Loss and metrics on the data: a dictionary, or a list in the order of ``metrics_names`` (one number if there is only
+        the loss).
+        """
         self._require_compiled("evaluate")
         if kwargs:
             raise ArgumentError(f"evaluate: unknown argument(s) {', '.join(kwargs)}")
         data = _Epochs(data_adapter.make(x, y, sample_weight, batch_size), steps)
         if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(callbacks, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=1, steps=data.num_batches)
+            callbacks = CallbackList(
+                callbacks, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=1, steps=data.num_batches
+            )
         logs = self._evaluate(data, callbacks)
         return logs if return_dict else self._in_order(logs)
 
@@ -329,11 +406,15 @@ class Trainer:
         values = [logs[n] for n in names if n in logs] + [logs[k] for k in sorted(logs) if k not in names]
         return values[0] if len(values) == 1 else values
 
-    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", steps: int | None = None, callbacks: Any = None) -> Any:
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", steps: int | None = None, callbacks: Any = None
+    ) -> Any:
         """The model's outputs for all samples, as NumPy arrays in the structure that the model returns."""
         data = _Epochs(data_adapter.make(x, None, None, batch_size), steps)
         if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(callbacks, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=1, steps=data.num_batches)
+            callbacks = CallbackList(
+                callbacks, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=1, steps=data.num_batches
+            )
         callbacks.on_predict_begin()
         outputs: list[Any] = []
         steps_of: dict = {}
@@ -349,7 +430,9 @@ class Trainer:
 
     # -- single batches
 
-    def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: dict | None = None, return_dict: bool = False) -> Any:
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: dict | None = None, return_dict: bool = False
+    ) -> Any:
         """One training step; the metrics of this batch."""
         self._require_compiled("train_on_batch")
         if self.optimizer is None:
@@ -382,5 +465,3 @@ def _validates(epoch: int, validation_freq: Any) -> bool:
     if isinstance(validation_freq, (list, tuple, set)):
         return epoch + 1 in validation_freq
     raise ArgumentError(f"validation_freq is an int or a list of epochs, not {validation_freq!r}")
-
-

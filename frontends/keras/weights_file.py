@@ -1,6 +1,8 @@
-"""``model.weights.h5``: a tree of groups that follows the attributes of the model, each object's variables in its group ``vars`` as "0", "1", ...
+"""``model.weights.h5``: a tree of groups that follows the attributes of the model, each object's variables in its group ``vars``
+as "0", "1", ...
 
-Reading is by expected names only. A dataset must have the variable's shape before a byte of it is read; links to other places, external and virtual
+Reading is by expected names only. A dataset must have the variable's shape before a byte of it is read; links to other places,
+external and virtual
 datasets, and unknown filters are refused.
 """
 
@@ -31,8 +33,21 @@ def _skipped() -> frozenset[str]:
         from .functional import Functional
         from .sequential import Sequential
 
-        machinery = {"_stack", "_functional", "_operations", "_operations_by_depth", "_nodes_by_depth", "_node_keys", "_run_order", "_inputs", "_outputs",
-                     "_inputs_struct", "_outputs_struct", "input_names", "output_names"}
+        machinery = {
+            "_stack",
+            "_functional",
+            "_operations",
+            "_operations_by_depth",
+            "_nodes_by_depth",
+            "_node_keys",
+            "_run_order",
+            "_inputs",
+            "_outputs",
+            "_inputs_struct",
+            "_outputs_struct",
+            "input_names",
+            "output_names",
+        }
         known = {n for c in (Trainer, Functional, Sequential) for n in dir(c)} | set(dir(Layer(name="reference")))
         _SKIPPED.append(frozenset(known - {"optimizer"} | machinery))
     return _SKIPPED[0]
@@ -50,7 +65,9 @@ def own_variables(x: Any) -> list[Variable]:
 
 
 def parts(x: Any) -> Iterator[tuple[str, Any]]:
-    """(attribute, value) of what an object is made of: for models first their layers, then every attribute by name, leading underscores last."""
+    """(attribute, value) of what an object is made of: for models first their layers, then every attribute by name, leading
+    underscores last.
+    """
     if isinstance(x, (Optimizer,)) or _is_seed_generator(x):
         return
     if _is_container(x):
@@ -166,7 +183,8 @@ class Reader:
         return current
 
     def vars_of(self, path: str, x: Any) -> Any:
-        """The group with the variables of the object at ``path``. Older files say ``_layer_checkpoint_dependencies``; a layer shared between nesting
+        """The group with the variables of the object at ``path``. Older files say ``_layer_checkpoint_dependencies``; a layer
+        shared between nesting
         levels was written under another path only, and is found by its name if that is unique.
         """
         where = f"{path}/vars" if path else "vars"
@@ -202,19 +220,32 @@ class Reader:
         if not isinstance(data, self._h5.Dataset):
             raise ModelFormatError(f"{self.what}: {owner}: {group.name}/{name} is no dataset")
         if data.external or data.is_virtual:
-            raise ModelFormatError(f"{self.what}: {owner}: {group.name}/{name} keeps its data elsewhere (external or virtual storage); refused")
+            raise ModelFormatError(
+                f"{self.what}: {owner}: {group.name}/{name} keeps its data elsewhere (external or virtual storage); refused"
+            )
         plist = data.id.get_create_plist()
         filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
         if any(f not in _FILTERS for f in filters):
-            raise ModelFormatError(f"{self.what}: {owner}: {group.name}/{name} needs the HDF5 filters {filters}; deflate, shuffle and fletcher32 are read")
+            raise ModelFormatError(
+                f"{self.what}: {owner}: {group.name}/{name} needs the HDF5 filters {filters}; deflate, shuffle and fletcher32 are read"
+            )
         if shape is not None and tuple(data.shape) != tuple(shape):
-            raise ModelFormatError(f"{self.what}: {owner}: variable {name} has shape {tuple(shape)} in the model, {tuple(data.shape)} in the file; "
-                                   "the file belongs to another configuration")
-        declared, stored = int(np.prod([int(n) for n in data.shape], dtype=object)) * data.dtype.itemsize, data.id.get_storage_size()
+            raise ModelFormatError(
+                f"{self.what}: {owner}: variable {name} has shape {tuple(shape)} in the model, {tuple(data.shape)} in the file; "
+                "the file belongs to another configuration"
+            )
+        declared, stored = (
+            int(np.prod([int(n) for n in data.shape], dtype=object)) * data.dtype.itemsize,
+            data.id.get_storage_size(),
+        )
         if shape is None and declared > 2**20 and declared > 100 * max(stored, 1):
-            raise ModelFormatError(f"{self.what}: {owner}: {group.name}/{name} declares {declared:,} bytes and stores {stored:,}; refused")
+            raise ModelFormatError(
+                f"{self.what}: {owner}: {group.name}/{name} declares {declared:,} bytes and stores {stored:,}; refused"
+            )
         if stored == 0 and declared > 0:
-            raise ModelFormatError(f"{self.what}: {owner}: {group.name}/{name} declares shape {tuple(data.shape)} and stores nothing")
+            raise ModelFormatError(
+                f"{self.what}: {owner}: {group.name}/{name} declares shape {tuple(data.shape)} and stores nothing"
+            )
         brain = data.attrs.get("dtype")
         if brain == "bfloat16" and data.dtype.itemsize == 2:
             return np.asarray(data[()]).view(ml_dtypes.bfloat16)
@@ -224,7 +255,8 @@ class Reader:
 
 
 def restore(model: Any, content: bytes, what: str, skip_mismatch: bool = False, optimizer: bool = True) -> list[str]:
-    """Sets the model's variables from a weights file. Returns what was skipped (with ``skip_mismatch``). All is read and checked before
+    """Sets the model's variables from a weights file. Returns what was skipped (with ``skip_mismatch``). All is read and checked
+    before
     anything is set, so that a file that doesn't fit leaves the model as it was.
     """
     reader = Reader(content, what)
@@ -270,9 +302,14 @@ def _read_object(reader: Reader, path: str, x: Any, values: list, custom: list, 
             return
         if _is_seed_generator(x) and not names:
             return  # files from before seeds were saved
-        raise ModelFormatError(message + ("" if not isinstance(x, Layer) or x.built else "; the layer isn't built: give the model an input shape first"))
+        raise ModelFormatError(
+            message
+            + ("" if not isinstance(x, Layer) or x.built else "; the layer isn't built: give the model an input shape first")
+        )
     for name, v in zip(names, mine):
         a = reader.array(group, name, v.shape, owner)
         if as_dtype(a.dtype).is_float != as_dtype(v.array.dtype).is_float and a.dtype.kind != "b":
-            raise ModelFormatError(f"{reader.what}: {owner}: variable {name} is {as_dtype(v.array.dtype)} in the model, {a.dtype} in the file")
+            raise ModelFormatError(
+                f"{reader.what}: {owner}: variable {name} is {as_dtype(v.array.dtype)} in the model, {a.dtype} in the file"
+            )
         values.append((v, a))

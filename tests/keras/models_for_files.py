@@ -15,16 +15,33 @@ from keras import layers
 
 
 def mlp():
-    model = keras.Sequential([keras.Input((13,)), layers.Dense(17, activation="relu", kernel_regularizer="l2"), layers.Dense(11, activation="tanh"),
-                              layers.Dense(5, activation="softmax", name="classes")])
+    model = keras.Sequential(
+        [
+            keras.Input((13,)),
+            layers.Dense(17, activation="relu", kernel_regularizer="l2"),
+            layers.Dense(11, activation="tanh"),
+            layers.Dense(5, activation="softmax", name="classes"),
+        ]
+    )
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model, lambda rng, n: rng.standard_normal((n, 13)), lambda rng, n: rng.integers(0, 5, n)
 
 
 def cnn():
-    model = keras.Sequential([keras.Input((9, 11, 3)), layers.Conv2D(7, 3, padding="same", use_bias=False), layers.BatchNormalization(),
-                              layers.Activation("relu"), layers.MaxPooling2D(2), layers.Conv2D(5, (2, 3), strides=2), layers.BatchNormalization(scale=False),
-                              layers.GlobalAveragePooling2D(), layers.Dropout(0.3), layers.Dense(4)])
+    model = keras.Sequential(
+        [
+            keras.Input((9, 11, 3)),
+            layers.Conv2D(7, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.Activation("relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(5, (2, 3), strides=2),
+            layers.BatchNormalization(scale=False),
+            layers.GlobalAveragePooling2D(),
+            layers.Dropout(0.3),
+            layers.Dense(4),
+        ]
+    )
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model, lambda rng, n: rng.standard_normal((n, 9, 11, 3)), lambda rng, n: rng.integers(0, 4, n)
 
@@ -37,9 +54,17 @@ def functional():
     y = layers.Add()([layers.Dense(4)(y), layers.Dense(4)(a)])
     model = keras.Model([a, b], [y, layers.Dense(1, name="score")(y)])
     rate = keras.optimizers.schedules.ExponentialDecay(0.05, 10, 0.9)
-    model.compile(keras.optimizers.SGD(rate, momentum=0.9, nesterov=True), ["mse", keras.losses.Huber()], loss_weights=[1.0, 0.5], metrics=[["mae"], None])
-    return (model, lambda rng, n: [rng.standard_normal((n, 6)), rng.standard_normal((n, 6))],
-            lambda rng, n: [rng.standard_normal((n, 4)), rng.standard_normal((n, 1))])
+    model.compile(
+        keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
+        ["mse", keras.losses.Huber()],
+        loss_weights=[1.0, 0.5],
+        metrics=[["mae"], None],
+    )
+    return (
+        model,
+        lambda rng, n: [rng.standard_normal((n, 6)), rng.standard_normal((n, 6))],
+        lambda rng, n: [rng.standard_normal((n, 4)), rng.standard_normal((n, 1))],
+    )
 
 
 def many():

@@ -130,7 +130,7 @@ def test_a_declared_size_that_is_a_lie(good, tmp_path):
         info = z.getinfo("model.weights.h5")
     at = raw.rfind(b"PK\x01\x02", 0, raw.rfind(b"model.weights.h5"))
     for field in (20, 24):  # compressed and plain size in the central directory
-        raw[at + field:at + field + 4] = (0x7FFFFFF0).to_bytes(4, "little")
+        raw[at + field : at + field + 4] = (0x7FFFFFF0).to_bytes(4, "little")
     assert info.file_size < 2**20
     path.write_bytes(raw)
     refused(path, "m.keras")
@@ -157,6 +157,7 @@ def test_pickled_weights_are_not_read(good, tmp_path):
 
 # -- configuration
 
+
 def dense(config, i=1):
     return config["config"]["layers"][i]
 
@@ -173,14 +174,32 @@ def test_a_lambda_is_refused_by_name(good, tmp_path):
     body = {"name": "evil", "function": {"class_name": "__lambda__", "config": {"code": code.hex()}}}
     refused(write(tmp_path / "m.keras", replaced(good, class_name="Lambda", config=body)), r"Lambda 'evil'.*never runs")
     refused(write(tmp_path / "m.keras", replaced(good, class_name="Lambda", config=body)), "Lambda", safe_mode=False)
-    inner = {**dense(json.loads(good["config.json"]))["config"], "activation": {"class_name": "__lambda__", "config": {"value": "eA=="}}}
+    inner = {
+        **dense(json.loads(good["config.json"]))["config"],
+        "activation": {"class_name": "__lambda__", "config": {"value": "eA=="}},
+    }
     refused(write(tmp_path / "m.keras", replaced(good, config=inner)), "Lambda")
 
 
-@pytest.mark.parametrize("module,name", [("os", "system"), ("subprocess", "Popen"), ("builtins", "eval"), ("keras.utils", "get_file"),
-                                         ("keras.layers", "TFSMLayer"), ("keras.src.saving.saving_lib", "load_model"), ("numpy", "load"),
-                                         ("kerogen.frontends.keras.saving", "load_model"), ("keras.layers", "__class__"), ("keras.layers", "Layer"),
-                                         ("keras.layers", "Unheard"), ("keras.config", "enable_unsafe_deserialization"), (None, "Blk"), (7, "Dense")])
+@pytest.mark.parametrize(
+    "module,name",
+    [
+        ("os", "system"),
+        ("subprocess", "Popen"),
+        ("builtins", "eval"),
+        ("keras.utils", "get_file"),
+        ("keras.layers", "TFSMLayer"),
+        ("keras.src.saving.saving_lib", "load_model"),
+        ("numpy", "load"),
+        ("kerogen.frontends.keras.saving", "load_model"),
+        ("keras.layers", "__class__"),
+        ("keras.layers", "Layer"),
+        ("keras.layers", "Unheard"),
+        ("keras.config", "enable_unsafe_deserialization"),
+        (None, "Blk"),
+        (7, "Dense"),
+    ],
+)
 def test_classes_outside_the_table(good, tmp_path, module, name):
     path = write(tmp_path / "m.keras", replaced(good, module=module, class_name=name, registered_name=None))
     refused(path, f"first.*class '{name}'" if name != "__class__" else "first")
@@ -193,20 +212,50 @@ def test_functions_outside_the_table(good, tmp_path, name):
     refused(write(tmp_path / "m.keras", replaced(good, config=inner)), name)
 
 
-@pytest.mark.parametrize("key,value", [("units", "7"), ("units", -1), ("units", 0), ("units", 1.5), ("units", [7]), ("units", None), ("units", 10**30),
-                                       ("units", 10**9), ("activation", "zzz"), ("activation", {"a": 1}), ("kernel_initializer", "os.system"), ("name", 3),
-                                       ("name", "a/../b"), ("trainable", "yes"), ("dtype", "float7"), ("surplus", 1),
-                                       ("kernel_regularizer", {"module": "keras.regularizers", "class_name": "L2", "config": {"l2": -3}})])
+@pytest.mark.parametrize(
+    "key,value",
+    [
+        ("units", "7"),
+        ("units", -1),
+        ("units", 0),
+        ("units", 1.5),
+        ("units", [7]),
+        ("units", None),
+        ("units", 10**30),
+        ("units", 10**9),
+        ("activation", "zzz"),
+        ("activation", {"a": 1}),
+        ("kernel_initializer", "os.system"),
+        ("name", 3),
+        ("name", "a/../b"),
+        ("trainable", "yes"),
+        ("dtype", "float7"),
+        ("surplus", 1),
+        ("kernel_regularizer", {"module": "keras.regularizers", "class_name": "L2", "config": {"l2": -3}}),
+    ],
+)
 def test_arguments_of_the_wrong_kind(good, tmp_path, key, value):
     inner = {**dense(json.loads(good["config.json"]))["config"], key: value}
     refused(write(tmp_path / "m.keras", replaced(good, config=inner)), "Dense|Sequential|first|dense")
 
 
-@pytest.mark.parametrize("config", [[], 3, None, "x", {}, {"class_name": "Sequential"}, {"class_name": "Sequential", "config": []},
-                                    {"class_name": 3, "config": {}}, {"module": "keras", "class_name": "Sequential", "config": {"layers": 3}},
-                                    {"module": "keras", "class_name": "Sequential", "config": {"layers": [3]}},
-                                    {"module": "keras.layers", "class_name": "Dense", "config": {"units": 3}},
-                                    {"module": "keras.initializers", "class_name": "Zeros", "config": {}}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        [],
+        3,
+        None,
+        "x",
+        {},
+        {"class_name": "Sequential"},
+        {"class_name": "Sequential", "config": []},
+        {"class_name": 3, "config": {}},
+        {"module": "keras", "class_name": "Sequential", "config": {"layers": 3}},
+        {"module": "keras", "class_name": "Sequential", "config": {"layers": [3]}},
+        {"module": "keras.layers", "class_name": "Dense", "config": {"units": 3}},
+        {"module": "keras.initializers", "class_name": "Zeros", "config": {}},
+    ],
+)
 def test_no_model_in_the_configuration(good, tmp_path, config):
     refused(write(tmp_path / "m.keras", {**good, "config.json": json.dumps(config).encode()}), "m.keras")
 
@@ -222,7 +271,12 @@ def test_nesting_without_end(good, tmp_path):
     refused(write(tmp_path / "m.keras", replaced(good, config=config)), "nested deeper")
     model = json.loads(good["config.json"])
     for _ in range(300):
-        model = {"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": [model]}, "registered_name": None}
+        model = {
+            "module": "keras",
+            "class_name": "Sequential",
+            "config": {"name": "s", "layers": [model]},
+            "registered_name": None,
+        }
     refused(write(tmp_path / "m.keras", {**good, "config.json": json.dumps(model).encode()}), "nested deeper")
 
 
@@ -249,6 +303,7 @@ def test_a_broken_compile_configuration(good, tmp_path):
 
 # -- weights
 
+
 def kernel(f):
     return f["layers/dense/vars"]
 
@@ -258,13 +313,21 @@ def test_shapes_that_differ(good, tmp_path):
         del kernel(f)["0"]
         kernel(f)["0"] = np.ones((5, 8), np.float32)
 
-    refused(write(tmp_path / "m.keras", with_weights(good, change)), r"Dense 'first'.*\(5, 7\) in the model, \(5, 8\) in the file")
+    refused(
+        write(tmp_path / "m.keras", with_weights(good, change)), r"Dense 'first'.*\(5, 7\) in the model, \(5, 8\) in the file"
+    )
 
 
 def test_variables_missing_or_too_many(good, tmp_path):
-    refused(write(tmp_path / "m.keras", with_weights(good, lambda f: kernel(f).__delitem__("1"))), r"Dense 'first'.*2 variables, the file has 1")
+    refused(
+        write(tmp_path / "m.keras", with_weights(good, lambda f: kernel(f).__delitem__("1"))),
+        r"Dense 'first'.*2 variables, the file has 1",
+    )
     refused(write(tmp_path / "m.keras", with_weights(good, lambda f: kernel(f).__setitem__("2", np.ones(3)))), "the file has 3")
-    refused(write(tmp_path / "m.keras", with_weights(good, lambda f: f["layers"].__delitem__("dense_1"))), r"Dense 'second'.*the file has 0")
+    refused(
+        write(tmp_path / "m.keras", with_weights(good, lambda f: f["layers"].__delitem__("dense_1"))),
+        r"Dense 'second'.*the file has 0",
+    )
 
 
 def replace_kernel(make):
@@ -347,7 +410,9 @@ def test_groups_where_datasets_belong(good, tmp_path):
 def test_indices_are_numbers_not_text(tmp_path):
     class Many(kg.Layer):
         def build(self, shape):
-            self.parts = [self.add_weight(shape=(1,), initializer=kg.initializers.Constant(float(i)), name=f"v{i}") for i in range(12)]
+            self.parts = [
+                self.add_weight(shape=(1,), initializer=kg.initializers.Constant(float(i)), name=f"v{i}") for i in range(12)
+            ]
 
         def call(self, x):
             return x + self.parts[11]
@@ -374,6 +439,7 @@ def test_an_optimizer_state_that_does_not_fit_is_skipped_with_a_warning(good, tm
 
 # -- nothing is run
 
+
 def test_loading_runs_no_code_and_opens_no_other_file(good, tmp_path):
     """Audit events while loading: no import of foreign modules, no unpickling, no process, no socket, no file but the one named."""
     path = write(tmp_path / "m.keras", good)
@@ -382,7 +448,16 @@ def test_loading_runs_no_code_and_opens_no_other_file(good, tmp_path):
     active = [True]
 
     def hook(event, args):
-        if active[0] and event in ("exec", "marshal.loads", "pickle.find_class", "os.system", "subprocess.Popen", "socket.connect", "os.exec", "import"):
+        if active[0] and event in (
+            "exec",
+            "marshal.loads",
+            "pickle.find_class",
+            "os.system",
+            "subprocess.Popen",
+            "socket.connect",
+            "os.exec",
+            "import",
+        ):
             seen.append((event, str(args)[:80]))
         elif active[0] and event == "open" and isinstance(args[0], (str, bytes)) and os.fsdecode(args[0]) != str(path):
             seen.append((event, str(args)[:80]))
@@ -399,5 +474,15 @@ def test_no_pickle_and_no_import_by_name_in_the_readers():
     folder = Path(__file__).parents[2] / "frontends" / "keras"
     for name in ("serialization", "registration", "saving", "archive", "weights_file"):
         text = (folder / f"{name}.py").read_text()
-        for word in ("import pickle", "importlib", "marshal.", "eval(", "exec(", "__import__", "allow_pickle", "extractall", ".extract("):
+        for word in (
+            "import pickle",
+            "importlib",
+            "marshal.",
+            "eval(",
+            "exec(",
+            "__import__",
+            "allow_pickle",
+            "extractall",
+            ".extract(",
+        ):
             assert word not in text, f"{name}.py: {word}"

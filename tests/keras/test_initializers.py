@@ -11,7 +11,17 @@ from tests.oracle import oracle
 
 keras = oracle("keras")
 
-RANDOM = ["RandomNormal", "TruncatedNormal", "RandomUniform", "GlorotUniform", "GlorotNormal", "HeUniform", "HeNormal", "LecunUniform", "LecunNormal"]
+RANDOM = [
+    "RandomNormal",
+    "TruncatedNormal",
+    "RandomUniform",
+    "GlorotUniform",
+    "GlorotNormal",
+    "HeUniform",
+    "HeNormal",
+    "LecunUniform",
+    "LecunNormal",
+]
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -83,8 +93,16 @@ def test_fixed_values_and_errors():
         initializers.get("glorot_unifrom")
 
 
-@pytest.mark.parametrize("name,kwargs", [("L1", {"l1": 0.03}), ("L2", {"l2": 0.2}), ("L1L2", {"l1": 0.1, "l2": 0.7}),
-                                         ("OrthogonalRegularizer", {"factor": 0.3}), ("OrthogonalRegularizer", {"factor": 0.3, "mode": "columns"})])
+@pytest.mark.parametrize(
+    "name,kwargs",
+    [
+        ("L1", {"l1": 0.03}),
+        ("L2", {"l2": 0.2}),
+        ("L1L2", {"l1": 0.1, "l2": 0.7}),
+        ("OrthogonalRegularizer", {"factor": 0.3}),
+        ("OrthogonalRegularizer", {"factor": 0.3, "mode": "columns"}),
+    ],
+)
 def test_regularizers(name, kwargs):
     w = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
     ours, theirs = getattr(regularizers, name)(**kwargs), getattr(keras.regularizers, name)(**kwargs)
@@ -97,8 +115,16 @@ def test_a_bad_regularizer_names_its_argument():
         regularizers.L2(-0.1)
 
 
-@pytest.mark.parametrize("name,kwargs", [("MaxNorm", {"max_value": 1.3}), ("MaxNorm", {"max_value": 0.8, "axis": 1}), ("NonNeg", {}),
-                                         ("UnitNorm", {"axis": [0, 1]}), ("MinMaxNorm", {"min_value": 0.9, "max_value": 1.1, "rate": 0.7})])
+@pytest.mark.parametrize(
+    "name,kwargs",
+    [
+        ("MaxNorm", {"max_value": 1.3}),
+        ("MaxNorm", {"max_value": 0.8, "axis": 1}),
+        ("NonNeg", {}),
+        ("UnitNorm", {"axis": [0, 1]}),
+        ("MinMaxNorm", {"min_value": 0.9, "max_value": 1.1, "rate": 0.7}),
+    ],
+)
 def test_constraints(name, kwargs):
     w = np.random.default_rng(1).standard_normal((7, 5)).astype(np.float32)
     ours, theirs = getattr(constraints, name)(**kwargs), getattr(keras.constraints, name)(**kwargs)

@@ -11,8 +11,16 @@ keras = oracle("keras")
 
 RNG = np.random.default_rng(11)
 N, C = 7, 5
-ELEMENTWISE = ["mean_squared_error", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_logarithmic_error", "cosine_similarity",
-               "huber", "log_cosh", "poisson"]
+ELEMENTWISE = [
+    "mean_squared_error",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_logarithmic_error",
+    "cosine_similarity",
+    "huber",
+    "log_cosh",
+    "poisson",
+]
 
 
 def real(*shape):
@@ -56,13 +64,22 @@ def test_cross_entropies(from_logits, smoothing):
     labels = RNG.integers(0, C, N)
     p = 3 * real(N, C) if from_logits else probabilities(N, C)
     kwargs = {"from_logits": from_logits, "label_smoothing": smoothing}
-    close(losses.categorical_crossentropy(onehot(labels), p, **kwargs), keras.losses.categorical_crossentropy(onehot(labels), p, **kwargs))
-    close(losses.categorical_focal_crossentropy(onehot(labels), p, **kwargs), keras.losses.categorical_focal_crossentropy(onehot(labels), p, **kwargs))
+    close(
+        losses.categorical_crossentropy(onehot(labels), p, **kwargs),
+        keras.losses.categorical_crossentropy(onehot(labels), p, **kwargs),
+    )
+    close(
+        losses.categorical_focal_crossentropy(onehot(labels), p, **kwargs),
+        keras.losses.categorical_focal_crossentropy(onehot(labels), p, **kwargs),
+    )
     b = p if from_logits else RNG.random((N, C)).astype(np.float32)
     y = RNG.integers(0, 2, (N, C)).astype(np.float32)
     close(losses.binary_crossentropy(y, b, **kwargs), keras.losses.binary_crossentropy(y, b, **kwargs))
     for balance in (False, True):
-        close(losses.binary_focal_crossentropy(y, b, balance, 0.3, 1.7, **kwargs), keras.losses.binary_focal_crossentropy(y, b, balance, 0.3, 1.7, **kwargs))
+        close(
+            losses.binary_focal_crossentropy(y, b, balance, 0.3, 1.7, **kwargs),
+            keras.losses.binary_focal_crossentropy(y, b, balance, 0.3, 1.7, **kwargs),
+        )
 
 
 def test_saturated_probabilities_are_clipped():
@@ -80,14 +97,23 @@ def test_saturated_probabilities_are_clipped():
 def test_sparse_cross_entropy(from_logits, dtype):
     labels = RNG.integers(0, C, (N, 3)).astype(dtype)
     p = 3 * real(N, 3, C) if from_logits else probabilities(N, 3, C)
-    close(losses.sparse_categorical_crossentropy(labels, p, from_logits), keras.losses.sparse_categorical_crossentropy(labels, p, from_logits))
+    close(
+        losses.sparse_categorical_crossentropy(labels, p, from_logits),
+        keras.losses.sparse_categorical_crossentropy(labels, p, from_logits),
+    )
     column = RNG.integers(0, C, (N, 1)).astype(dtype)
-    close(losses.sparse_categorical_crossentropy(column, p[:, 0], from_logits), keras.losses.sparse_categorical_crossentropy(column, p[:, 0], from_logits))
+    close(
+        losses.sparse_categorical_crossentropy(column, p[:, 0], from_logits),
+        keras.losses.sparse_categorical_crossentropy(column, p[:, 0], from_logits),
+    )
 
 
 def test_ignored_classes_leave_the_mean():
     labels, p = np.array([0, 2, 1, 2, 4, 2, 3]), probabilities(N, C)
-    ours, theirs = losses.SparseCategoricalCrossentropy(ignore_class=2), keras.losses.SparseCategoricalCrossentropy(ignore_class=2)
+    ours, theirs = (
+        losses.SparseCategoricalCrossentropy(ignore_class=2),
+        keras.losses.SparseCategoricalCrossentropy(ignore_class=2),
+    )
     close(ours(labels, p), theirs(labels, p))
     weight = RNG.random(N).astype(np.float32)
     close(ours(labels, p, weight), theirs(labels, p, weight))
@@ -103,7 +129,10 @@ def test_overlaps(name, axis):
 def test_generalized_cross_entropy_and_categorical_hinge():
     labels = RNG.integers(0, C, N)
     p = probabilities(N, C)
-    close(losses.categorical_generalized_cross_entropy(labels, p, 0.4), keras.losses.categorical_generalized_cross_entropy(labels, p, 0.4))
+    close(
+        losses.categorical_generalized_cross_entropy(labels, p, 0.4),
+        keras.losses.categorical_generalized_cross_entropy(labels, p, 0.4),
+    )
     close(losses.categorical_hinge(onehot(labels), p), keras.losses.categorical_hinge(onehot(labels), p))
     q = probabilities(N, C)
     close(losses.kl_divergence(q, p), keras.losses.kl_divergence(q, p))
@@ -114,7 +143,10 @@ def test_generalized_cross_entropy_and_categorical_hinge():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_classes(name, reduction, weighted):
     labels = RNG.integers(0, C, N)
-    y_true, y_pred = (labels if name in ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy") else onehot(labels)), probabilities(N, C)
+    y_true, y_pred = (
+        (labels if name in ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy") else onehot(labels)),
+        probabilities(N, C),
+    )
     ours, theirs = getattr(losses, name)(reduction=reduction), getattr(keras.losses, name)(reduction=reduction)
     weight = RNG.random(N).astype(np.float32) if weighted and name not in ("Dice", "Tversky") else None
     close(ours(y_true, y_pred, weight), theirs(y_true, y_pred, weight))
@@ -142,7 +174,10 @@ def test_huber_keeps_its_delta_in_its_config():
 
 def test_names_and_errors():
     assert losses.get("mse") is losses.mean_squared_error
-    assert isinstance(losses.get({"module": "keras.losses", "class_name": "Huber", "config": {"delta": 2.0}, "registered_name": None}), losses.Huber)
+    assert isinstance(
+        losses.get({"module": "keras.losses", "class_name": "Huber", "config": {"delta": 2.0}, "registered_name": None}),
+        losses.Huber,
+    )
     with pytest.raises(UnknownNameError, match="sparse_categorical_crossentropy"):
         losses.get("sparse_categorical_crossentrophy")
     with pytest.raises(ShapeError, match=r"\(7,\).*\(7, 5\)"):

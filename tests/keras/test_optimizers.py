@@ -12,14 +12,42 @@ from tests.oracle import oracle
 keras = oracle("keras")
 
 SHAPES = [(5, 3), (3,), (1,), (2, 3, 5), ()]
-CASES = [("SGD", {}), ("SGD", {"momentum": 0.9}), ("SGD", {"momentum": 0.8, "nesterov": True}), ("Adam", {}), ("Adam", {"amsgrad": True, "beta_1": 0.7}),
-         ("AdamW", {}), ("AdamW", {"weight_decay": 0.1}), ("RMSprop", {}), ("RMSprop", {"momentum": 0.5, "centered": True}), ("Adagrad", {}),
-         ("Adadelta", {"learning_rate": 1.0}), ("Adamax", {}), ("Nadam", {}), ("Lion", {}), ("Lamb", {}), ("Ftrl", {}),
-         ("Ftrl", {"l1_regularization_strength": 0.01, "l2_regularization_strength": 0.1, "l2_shrinkage_regularization_strength": 0.05, "beta": 0.2}),
-         ("SGD", {"clipnorm": 0.5}), ("SGD", {"clipvalue": 0.3, "momentum": 0.9}), ("Adam", {"global_clipnorm": 0.7}), ("SGD", {"weight_decay": 0.03}),
-         ("Adam", {"use_ema": True, "ema_momentum": 0.8}), ("Adam", {"use_ema": True, "ema_overwrite_frequency": 2}),
-         ("Adam", {"gradient_accumulation_steps": 3}), ("SGD", {"gradient_accumulation_steps": 2, "momentum": 0.9, "clipnorm": 1.0}),
-         ("SGD", {"loss_scale_factor": 8.0})]
+CASES = [
+    ("SGD", {}),
+    ("SGD", {"momentum": 0.9}),
+    ("SGD", {"momentum": 0.8, "nesterov": True}),
+    ("Adam", {}),
+    ("Adam", {"amsgrad": True, "beta_1": 0.7}),
+    ("AdamW", {}),
+    ("AdamW", {"weight_decay": 0.1}),
+    ("RMSprop", {}),
+    ("RMSprop", {"momentum": 0.5, "centered": True}),
+    ("Adagrad", {}),
+    ("Adadelta", {"learning_rate": 1.0}),
+    ("Adamax", {}),
+    ("Nadam", {}),
+    ("Lion", {}),
+    ("Lamb", {}),
+    ("Ftrl", {}),
+    (
+        "Ftrl",
+        {
+            "l1_regularization_strength": 0.01,
+            "l2_regularization_strength": 0.1,
+            "l2_shrinkage_regularization_strength": 0.05,
+            "beta": 0.2,
+        },
+    ),
+    ("SGD", {"clipnorm": 0.5}),
+    ("SGD", {"clipvalue": 0.3, "momentum": 0.9}),
+    ("Adam", {"global_clipnorm": 0.7}),
+    ("SGD", {"weight_decay": 0.03}),
+    ("Adam", {"use_ema": True, "ema_momentum": 0.8}),
+    ("Adam", {"use_ema": True, "ema_overwrite_frequency": 2}),
+    ("Adam", {"gradient_accumulation_steps": 3}),
+    ("SGD", {"gradient_accumulation_steps": 2, "momentum": 0.9, "clipnorm": 1.0}),
+    ("SGD", {"loss_scale_factor": 8.0}),
+]
 
 
 def pair(name, kwargs, rng, rate=0.05):
@@ -56,7 +84,9 @@ def test_seven_steps(name, kwargs):
         compare(a.numpy(), b.numpy())
 
 
-@pytest.mark.parametrize("name,kwargs", [("SGD", {"momentum": 0.9, "nesterov": True}), ("Adam", {"global_clipnorm": 1.0}), ("Nadam", {})])
+@pytest.mark.parametrize(
+    "name,kwargs", [("SGD", {"momentum": 0.9, "nesterov": True}), ("Adam", {"global_clipnorm": 1.0}), ("Nadam", {})]
+)
 def test_inside_a_compiled_function_it_is_the_same(name, kwargs):
     rng = np.random.default_rng(6)
     ours, _, mine, _ = pair(name, kwargs, rng)
@@ -77,10 +107,19 @@ def test_inside_a_compiled_function_it_is_the_same(name, kwargs):
         compare(a.numpy(), b.numpy())
 
 
-SCHEDULES = [("ExponentialDecay", (0.1, 7, 0.8)), ("ExponentialDecay", (0.1, 7, 0.8, True)), ("InverseTimeDecay", (0.1, 7, 0.5)),
-             ("InverseTimeDecay", (0.1, 7, 0.5, True)), ("PiecewiseConstantDecay", ([3, 8, 15], [1.0, 0.5, 0.2, 0.1])),
-             ("PolynomialDecay", (0.1, 13, 0.01, 2.0)), ("PolynomialDecay", (0.1, 5, 0.01, 0.5, True)), ("CosineDecay", (0.1, 15, 0.1)),
-             ("CosineDecay", (0.01, 15, 0.0, "CosineDecay", 0.2, 6)), ("CosineDecayRestarts", (0.1, 4)), ("CosineDecayRestarts", (0.1, 5, 1.0, 0.7, 0.1))]
+SCHEDULES = [
+    ("ExponentialDecay", (0.1, 7, 0.8)),
+    ("ExponentialDecay", (0.1, 7, 0.8, True)),
+    ("InverseTimeDecay", (0.1, 7, 0.5)),
+    ("InverseTimeDecay", (0.1, 7, 0.5, True)),
+    ("PiecewiseConstantDecay", ([3, 8, 15], [1.0, 0.5, 0.2, 0.1])),
+    ("PolynomialDecay", (0.1, 13, 0.01, 2.0)),
+    ("PolynomialDecay", (0.1, 5, 0.01, 0.5, True)),
+    ("CosineDecay", (0.1, 15, 0.1)),
+    ("CosineDecay", (0.01, 15, 0.0, "CosineDecay", 0.2, 6)),
+    ("CosineDecayRestarts", (0.1, 4)),
+    ("CosineDecayRestarts", (0.1, 5, 1.0, 0.7, 0.1)),
+]
 
 
 @pytest.mark.parametrize("name,args", SCHEDULES)
@@ -123,8 +162,14 @@ def test_excluded_variables_do_not_decay():
 
 @pytest.mark.parametrize("name", sorted(optimizers.CLASSES))
 def test_configurations(name):
-    ours, theirs = getattr(optimizers, name)(learning_rate=0.25, clipnorm=2.0), getattr(keras.optimizers, name)(learning_rate=0.25, clipnorm=2.0)
-    assert list(ours.get_config().items()) == list(theirs.get_config().items()) or {**ours.get_config(), "name": 0} == {**theirs.get_config(), "name": 0}
+    ours, theirs = (
+        getattr(optimizers, name)(learning_rate=0.25, clipnorm=2.0),
+        getattr(keras.optimizers, name)(learning_rate=0.25, clipnorm=2.0),
+    )
+    assert list(ours.get_config().items()) == list(theirs.get_config().items()) or {**ours.get_config(), "name": 0} == {
+        **theirs.get_config(),
+        "name": 0,
+    }
     assert type(ours).from_config(ours.get_config()).get_config() == ours.get_config()
 
 

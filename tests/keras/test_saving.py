@@ -49,19 +49,21 @@ def test_files_of_keras_load_and_predict(files, name):
 
 
 def test_no_keras_is_needed(files):
-    code = ("import sys\n"
-            "class Block:\n"
-            "    def find_spec(self, name, path=None, target=None):\n"
-            "        if name.split('.')[0] in ('keras', 'tensorflow', 'jax', 'torch'): raise ImportError(name)\n"
-            "sys.meta_path.insert(0, Block())\n"
-            "import numpy as np, kerogen as kg\n"
-            f"for name in {NAMES!r}:\n"
-            f"    a = np.load({str(files)!r} + f'/{{name}}.npz')\n"
-            "    x = [a[k] for k in sorted(a.files) if k.startswith('x')]\n"
-            f"    out = kg.load_model({str(files)!r} + f'/{{name}}.keras').predict(x if len(x) > 1 else x[0], verbose=0)\n"
-            "    for i, o in enumerate(out if isinstance(out, list) else [out]):\n"
-            "        b = a[f'out7_{i}']\n"
-            "        assert np.all(np.abs(o - b) <= 1e-5 * (1 + np.abs(b))), name\n")
+    code = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('keras', 'tensorflow', 'jax', 'torch'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "import numpy as np, kerogen as kg\n"
+        f"for name in {NAMES!r}:\n"
+        f"    a = np.load({str(files)!r} + f'/{{name}}.npz')\n"
+        "    x = [a[k] for k in sorted(a.files) if k.startswith('x')]\n"
+        f"    out = kg.load_model({str(files)!r} + f'/{{name}}.keras').predict(x if len(x) > 1 else x[0], verbose=0)\n"
+        "    for i, o in enumerate(out if isinstance(out, list) else [out]):\n"
+        "        b = a[f'out7_{i}']\n"
+        "        assert np.all(np.abs(o - b) <= 1e-5 * (1 + np.abs(b))), name\n"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300, cwd=Path(__file__).parents[2])
 
 
@@ -92,13 +94,19 @@ def test_our_files_load_in_keras_with_the_optimizer(files, tmp_path, name):
         assert np.array_equal(np.asarray(a), np.asarray(b))
     assert int(theirs.optimizer.iterations) == 3
     with zipfile.ZipFile(path) as z:
-        assert {i.filename: i.compress_type for i in z.infolist()} == {"metadata.json": 0, "config.json": 0, "model.weights.h5": 0}
+        assert {i.filename: i.compress_type for i in z.infolist()} == {
+            "metadata.json": 0,
+            "config.json": 0,
+            "model.weights.h5": 0,
+        }
         ours = json.loads(z.read("config.json"))
     with zipfile.ZipFile(files / f"{name}.keras") as z:
         original_config = json.loads(z.read("config.json"))
     assert ours["module"] == original_config["module"] and ours["class_name"] == original_config["class_name"]
     tree = h5_tree(path)
-    assert {k: v for k, v in tree.items() if "seed_generator" not in k} == h5_tree(files / f"{name}.keras")  # Keras saves no seeds, and ignores ours
+    assert {k: v for k, v in tree.items() if "seed_generator" not in k} == h5_tree(
+        files / f"{name}.keras"
+    )  # Keras saves no seeds, and ignores ours
 
 
 def h5_tree(path):

@@ -19,8 +19,13 @@ keras = oracle("keras")
 def dense_pair(units=(9, 4), features=6, activation="relu", last=None, regularizer=None):
     def make(k):
         n = len(units)
-        return k.Sequential([k.layers.Input((features,)) if hasattr(k.layers, "Input") else k.Input((features,))] + [
-            k.layers.Dense(u, activation=activation if i < n - 1 else last, kernel_regularizer=regularizer) for i, u in enumerate(units)])
+        return k.Sequential(
+            [k.layers.Input((features,)) if hasattr(k.layers, "Input") else k.Input((features,))]
+            + [
+                k.layers.Dense(u, activation=activation if i < n - 1 else last, kernel_regularizer=regularizer)
+                for i, u in enumerate(units)
+            ]
+        )
 
     ours, theirs = make(kg), make(keras)
     randomise(ours, theirs)
@@ -29,8 +34,12 @@ def dense_pair(units=(9, 4), features=6, activation="relu", last=None, regulariz
 
 def randomise(ours, theirs, seed=0):
     rng = np.random.default_rng(seed)
-    values = [np.abs(rng.standard_normal(v.shape)) + 0.5 if "variance" in v.path or "gamma" in v.path else 0.4 * rng.standard_normal(v.shape)
-              for v in theirs.weights]
+    values = [
+        np.abs(rng.standard_normal(v.shape)) + 0.5
+        if "variance" in v.path or "gamma" in v.path
+        else 0.4 * rng.standard_normal(v.shape)
+        for v in theirs.weights
+    ]
     ours.set_weights(values)
     theirs.set_weights(values)
 
@@ -45,9 +54,14 @@ def data(n, features=6, classes=4, seed=1):
     return rng.standard_normal((n, features)).astype(np.float32), rng.integers(0, classes, n)
 
 
-OPTIMIZERS = [("SGD", {"learning_rate": 0.1}), ("SGD", {"learning_rate": 0.05, "momentum": 0.9}),
-              ("SGD", {"learning_rate": 0.05, "momentum": 0.9, "nesterov": True}), ("Adam", {"learning_rate": 0.01}),
-              ("Adam", {"learning_rate": 0.01, "amsgrad": True, "global_clipnorm": 0.8}), ("RMSprop", {"learning_rate": 0.01})]
+OPTIMIZERS = [
+    ("SGD", {"learning_rate": 0.1}),
+    ("SGD", {"learning_rate": 0.05, "momentum": 0.9}),
+    ("SGD", {"learning_rate": 0.05, "momentum": 0.9, "nesterov": True}),
+    ("Adam", {"learning_rate": 0.01}),
+    ("Adam", {"learning_rate": 0.01, "amsgrad": True, "global_clipnorm": 0.8}),
+    ("RMSprop", {"learning_rate": 0.01}),
+]
 
 
 @pytest.mark.parametrize("name,kwargs", OPTIMIZERS)
@@ -69,8 +83,18 @@ def test_five_steps_of_an_mlp(name, kwargs):
 def test_five_steps_of_a_cnn_with_batch_normalisation(name, kwargs):
     # No bias before a batch normalisation: its gradient is zero but for rounding, which Adam would blow up to full steps.
     def make(k):
-        return k.Sequential([k.Input((9, 7, 2)), k.layers.Conv2D(5, 3, padding="same", use_bias=False), k.layers.BatchNormalization(), k.layers.Activation("relu"),
-                             k.layers.MaxPooling2D(2), k.layers.Conv2D(3, 2, strides=2), k.layers.Flatten(), k.layers.Dense(4)])
+        return k.Sequential(
+            [
+                k.Input((9, 7, 2)),
+                k.layers.Conv2D(5, 3, padding="same", use_bias=False),
+                k.layers.BatchNormalization(),
+                k.layers.Activation("relu"),
+                k.layers.MaxPooling2D(2),
+                k.layers.Conv2D(3, 2, strides=2),
+                k.layers.Flatten(),
+                k.layers.Dense(4),
+            ]
+        )
 
     ours, theirs = make(kg), make(keras)
     randomise(ours, theirs)
@@ -170,7 +194,7 @@ class Batches(PyDataset):
         return -(-len(self.x) // self.size)
 
     def __getitem__(self, i):
-        return self.x[i * self.size:(i + 1) * self.size], self.y[i * self.size:(i + 1) * self.size]
+        return self.x[i * self.size : (i + 1) * self.size], self.y[i * self.size : (i + 1) * self.size]
 
     def on_epoch_end(self):
         self.ended += 1
@@ -249,8 +273,15 @@ def test_early_stopping_restores_and_checkpoints_keep_the_best(tmp_path):
     model.compile(kg.optimizers.SGD(1.5), "sparse_categorical_crossentropy")
     best = str(tmp_path / "best.keras")
     stop = callbacks.EarlyStopping(patience=3, restore_best_weights=True)
-    h = model.fit(x, y, epochs=40, batch_size=8, verbose=0, validation_data=(vx, vy),
-                  callbacks=[stop, callbacks.ModelCheckpoint(best, save_best_only=True), callbacks.CSVLogger(tmp_path / "log.csv")])
+    h = model.fit(
+        x,
+        y,
+        epochs=40,
+        batch_size=8,
+        verbose=0,
+        validation_data=(vx, vy),
+        callbacks=[stop, callbacks.ModelCheckpoint(best, save_best_only=True), callbacks.CSVLogger(tmp_path / "log.csv")],
+    )
     losses = h.history["val_loss"]
     assert len(losses) < 40 and int(np.argmin(losses)) == len(losses) - 4
     assert model.evaluate(vx, vy, verbose=0) == pytest.approx(min(losses), rel=1e-5)
@@ -266,8 +297,10 @@ def test_learning_rates_by_epoch_and_on_a_plateau():
     histories = []
     for m, k in ((model, kg), (theirs, keras)):
         m.compile("sgd", "sparse_categorical_crossentropy")
-        calls = [k.callbacks.LearningRateScheduler(lambda epoch, rate: float(rate * 0.5) if epoch else float(rate)),
-                 k.callbacks.ReduceLROnPlateau(monitor="loss", patience=1, min_delta=10.0, factor=0.1)]
+        calls = [
+            k.callbacks.LearningRateScheduler(lambda epoch, rate: float(rate * 0.5) if epoch else float(rate)),
+            k.callbacks.ReduceLROnPlateau(monitor="loss", patience=1, min_delta=10.0, factor=0.1),
+        ]
         histories.append(m.fit(x, y, epochs=4, batch_size=16, shuffle=False, verbose=0, callbacks=calls).history)
     assert_close(histories[0]["learning_rate"], histories[1]["learning_rate"], 1e-6, check_dtype=False)
     assert_close(histories[0]["loss"], histories[1]["loss"], 1e-5, check_dtype=False)
@@ -296,8 +329,20 @@ def test_hooks_are_called_in_order_with_floats():
     model.compile("sgd", "sparse_categorical_crossentropy")
     model.fit(x, y, batch_size=4, epochs=1, verbose=0, callbacks=[Spy()], validation_data=(x, y))
     names = [e[0] for e in log]
-    assert names == ["on_train_begin", "on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_train_batch_begin", "on_train_batch_end",
-                     "on_test_begin", "on_test_batch_end", "on_test_batch_end", "on_test_end", "on_epoch_end", "on_train_end"]
+    assert names == [
+        "on_train_begin",
+        "on_epoch_begin",
+        "on_train_batch_begin",
+        "on_train_batch_end",
+        "on_train_batch_begin",
+        "on_train_batch_end",
+        "on_test_begin",
+        "on_test_batch_end",
+        "on_test_batch_end",
+        "on_test_end",
+        "on_epoch_end",
+        "on_train_end",
+    ]
 
 
 def test_stopping_from_a_callback_and_from_the_keyboard_leaves_a_usable_model():
@@ -347,7 +392,10 @@ def test_the_progress_bar_reads_like_keras(capsys):
     import re
 
     number = r"\d+\.\d{4}"
-    assert re.fullmatch(rf"7/7 ━{{20}} \d+s \d+[mu]?s/step - accuracy: {number} - loss: {number} - val_accuracy: {number} - val_loss: {number}", lines[3])
+    assert re.fullmatch(
+        rf"7/7 ━{{20}} \d+s \d+[mu]?s/step - accuracy: {number} - loss: {number} - val_accuracy: {number} - val_loss: {number}",
+        lines[3],
+    )
     model.fit(x, y, batch_size=3, epochs=1, verbose=2)
     assert re.fullmatch(rf"7/7 - \d+s - \d+[mu]?s/step - accuracy: {number} - loss: {number}", capsys.readouterr().out.strip())
     bar = Progbar(100, interval=0.0)
