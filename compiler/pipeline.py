@@ -117,8 +117,6 @@ def _lower(graph: Graph, partition: Partition) -> Program:
                 values[r] = produced.get(r) or Value(r.shape, r.dtype, "prepared" if g.setup else "arena")
     program = Program(inputs, [n.op.role for n in graph.inputs], outputs, constants)
     for g in partition.groups:
-        if any(isinstance(r.op, (Input, Constant)) for r in g.roots):
-            continue
         lowered = lower_group(g, stored)
         origins = tuple(dict.fromkeys(o for n in g.members for o in n.origins))
         flops: int = 0
@@ -221,24 +219,32 @@ def _cached(k: str) -> Plan | None:
 
 
 def executable(trace: Trace, *, bindings: Sequence[Any] = (), name: str = "graph", options: Any = None,
-               unflatten: Callable | None = None, target: Target | None = None) -> Executable:
+               unflatten: Callable | None = None, target: Target | None = None, ports: Ports | None = None) -> Executable:
     """An ``Executable`` for the graph that ``trace(dims)`` builds.
 
     ``trace`` is called with a value (a ``Dim``) for every free dimension, by name, whenever a new specialisation is needed; inputs of the
     graph that have role "parameter" or "state" are bound, in order, to ``bindings``: objects with ``array`` and ``version``. A graph without free
-    dimensions is compiled now, others when a call tells the sizes. ``options`` has ``threads`` and ``precision`` (``kerogen.Options``).
+    dimensions is compiled now, others when a call tells the sizes. ``options`` has ``threads`` and ``precision`` (``kerogen.Options``); ``ports``:
+    those of the graph, where the caller knows them already.
     """
-    dims = _Nominal()
-    graph = trace(dims)
-    inputs = [Port(n.op.name, n.shape, n.dtype, n.op.role) for n in graph.inputs]
-    outputs = [Port(n, o.shape, o.dtype) for n, o in zip(_output_names(graph), graph.outputs)]
-    plans = [] if dims else [plan_of(trace, {}, options, target)]
+    inputs, outputs = ports or ports_of(trace(_Nominal()))
+    free = any(type(n) is Dim for p in inputs for n in p.shape)
+    plans = [] if free else [plan_of(trace, {}, options, target)]
     return Executable(inputs, outputs, specialize=lambda values: plan_of(trace, values, options, target), plans=plans, bindings=bindings, name=name,
                       unflatten=unflatten, threads=getattr(options, "threads", None))
 
 
+Ports = tuple[list[Port], list[Port]]
+
+
+def ports_of(graph: Graph) -> Ports:
+    """What goes in and out of a graph, as plans describe it."""
+    inputs = [Port(n.op.name, n.shape, n.dtype, n.op.role) for n in graph.inputs]
+    return inputs, [Port(n, o.shape, o.dtype) for n, o in zip(_output_names(graph), graph.outputs)]
+
+
 class _Nominal(dict):
-    """Free dimensions at a size that nothing else has, to learn a graph's ports; remembers which were asked for."""
+    """Free dimensions at sizes that nothing else has, to learn a graph's ports."""
 
     def __missing__(self, name: str) -> int:
         self[name] = Dim.free(name, 83 + 2 * len(self))

@@ -306,6 +306,13 @@ def unguarded() -> Iterator[None]:
         _GUARDS.reset(token)
 
 
+def replay(guards: Mapping) -> None:
+    """Adds comparisons that were recorded elsewhere to the ones being recorded here."""
+    current = _GUARDS.get()
+    if current is not None:
+        current.update(guards)
+
+
 def holds(guards: Mapping, values: Mapping[str, int]) -> bool:
     """Whether every recorded comparison has its recorded outcome at these values."""
     for (op, difference), outcome in guards.items():

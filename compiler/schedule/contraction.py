@@ -108,7 +108,7 @@ def choose_gemm(form: ContractForm, target: Target) -> GemmSchedule:
     """The analytic schedule: as many columns as N fills, then as many rows as registers allow (facts: cpu_codegen section 2)."""
     lanes = target.vector_bytes // form.contract.acc.itemsize
     n, m = form.n.extent, form.row_count
-    if type(m) is not Dim and m == 1:
+    if m == 1:  # of a free size too: the guard keeps single rows and several in plans of their own
         vectors = _fitting(n, lanes, 8)
         return GemmSchedule(1, vectors, lanes, 1, 256, True)
     vectors = _fitting(n, lanes, 4 if target.registers >= 32 else 2)

@@ -34,8 +34,9 @@ import numpy as np
 from ...compiler import ops as F
 from ...compiler import pipeline
 from ...compiler.ir.graph import Graph, Node, leaf
+from ...compiler.ir.rewrite import substitute
 from ...compiler.ir.types import TensorType
-from ...runtime.dim import Dim
+from ...runtime.dim import Dim, recording, replay
 from ...runtime.dtype import DType, as_dtype
 from ...runtime.errors import ArgumentError, StateError
 from . import config
@@ -126,31 +127,45 @@ class _Sizes(dict):
 
 
 class Traced:
-    """A function traced once: its variables, which of them it assigns, and the structure of its result. ``graph(dims)`` traces it anew."""
+    """A function traced once: its variables, which of them it assigns, and the structure of its result. ``graph(dims)`` traces it anew, but for
+    the sizes of the first trace, whose graph is taken."""
 
     def __init__(self, fn: Callable, specs: Any, name: str, sizes: Mapping[str, int] | None = None):
         self.fn, self.specs, self.name = fn, specs, name
         self._flat: list[ArgSpec] = flatten(specs)
         dims = _Sizes({k: Dim.free(k, v) for k, v in (sizes or {}).items()})
-        with TraceScope() as scope:
-            out = self._call(dims)[1]
+        with recording() as guards, TraceScope() as scope:
+            leaves, out = self._call(dims)
+            outputs = [as_node(t) for t in flatten(out)]
         self.variables = [v for v, _ in scope.inputs]
         self.state = list(scope.updates)
         self.structure = out
-        self.output_count = len(flatten(out))
+        self.output_count = len(outputs)
+        self._guards = guards
+        self._values = {k: int(v) for k, v in dims.items()}
+        self._first: Graph | None = self._donating(self._graph(scope, leaves, outputs))
+        self.ports = pipeline.ports_of(self._first)
 
     def _call(self, dims: Mapping[str, int]) -> tuple[list[Node], Any]:
         args = [s.tensor(dims) for s in self._flat]
         return [a.node for a in args], self.fn(*pack_as(self.specs, args))
 
     def graph(self, dims: Mapping[str, int]) -> Graph:
+        if self._first is not None and {k: int(v) for k, v in dims.items()} == self._values:
+            graph, self._first = self._first, None
+            replay(self._guards)
+            return graph
         with TraceScope(state=self.state, order=self.variables) as scope:
             leaves, out = self._call(dims)
             outputs = [as_node(t) for t in flatten(out)]
         if len(scope.inputs) != len(self.variables) or len(outputs) != self.output_count:
             raise StateError(f"{self.name}: tracing it a second time read other variables than the first time; make variables in __init__ or build()")
+        return self._graph(scope, leaves, outputs)
+
+    def _graph(self, scope: TraceScope, leaves: list[Node], outputs: list[Node]) -> Graph:
         inputs = leaves + [n for _, n in scope.inputs]
         aliases = []
+        outputs = list(outputs)
         for i, v in enumerate(self.variables):
             if any(v is s for s in self.state):
                 aliases.append((len(outputs), len(leaves) + i))
@@ -158,12 +173,22 @@ class Traced:
         names = output_names(self.structure)
         return Graph(tuple(inputs), tuple(outputs), tuple(aliases), names + tuple(v.path for v in self.state), self.name)
 
+    @staticmethod
+    def _donating(graph: Graph) -> Graph:
+        """The graph of a first trace, which could not know what would be assigned: leaves that are become role "state"."""
+        donated = {graph.inputs[i]: leaf(graph.inputs[i].op.name, graph.inputs[i].type, "state") for _, i in graph.aliases}
+        if not donated:
+            return graph
+        inputs = tuple([donated.get(n, n) for n in graph.inputs])
+        return Graph(inputs, tuple(substitute(list(graph.outputs), donated)), graph.aliases, graph.output_names, graph.name)
+
     def unflatten(self, arrays: list[np.ndarray]) -> Any:
         """The function's result: the structure that it returned, of ``EagerTensor``s."""
         return pack_as(self.structure, [EagerTensor(a) for a in arrays[:self.output_count]])
 
     def executable(self, options: Any = None, unflatten: Callable | None = None) -> Any:
-        return pipeline.executable(self.graph, bindings=self.variables, name=self.name, options=options, unflatten=unflatten or self.unflatten)
+        return pipeline.executable(self.graph, bindings=self.variables, name=self.name, options=options, unflatten=unflatten or self.unflatten,
+                                   ports=self.ports)
 
 
 def output_names(structure: Any) -> tuple[str, ...]:
