@@ -14,6 +14,7 @@ from ...runtime.dim import Dim, size, text, unguarded
 from ...runtime.errors import ArgumentError, ModelFormatError, ShapeError, UnsupportedOpError, UserError
 from .body import standard_body
 from .call import Call
+from .liveness import live
 from .model import Attribute, FunctionDef, GraphDef, ModelDef, NodeDef, Reference, Refused, ValueInfo
 from .registry import FOLDS, HANDLERS, load_handlers, schema_of
 from .report import Issue, NeedsValues, Refusal, error_of
@@ -407,30 +408,6 @@ class Importer:
     def _issue(self, e: Refusal, node: str, op: str, domain: str, version: int, dtype: str) -> None:
         if len(self.issues) < 10_000:
             self.issues.append(Issue(node, op, domain, version, dtype, e.attribute, e.reason, e.hint, e.kind))
-
-
-def live(nodes: tuple[NodeDef, ...], wanted: set) -> list[NodeDef]:
-    """The nodes that the ``wanted`` names need, in order."""
-    needed, out = set(wanted), []
-    for n in reversed(nodes):
-        if any(o in needed for o in n.outputs if o):
-            out.append(n)
-            needed.update(n.inputs)
-            needed.update(_captured(n))
-    return out[::-1]
-
-
-def _captured(n: NodeDef) -> set[str]:
-    """Names that subgraphs of ``n`` read (some are their own)."""
-    names: set[str] = set()
-    for a in n.attributes.values():
-        for g in a.value if isinstance(a.value, tuple) else (a.value,):
-            if isinstance(g, GraphDef):
-                names.update(v.name for v in g.outputs)
-                for m in g.nodes:
-                    names.update(m.inputs)
-                    names |= _captured(m)
-    return names
 
 
 def _unique(name: str, taken: set[str]) -> str:

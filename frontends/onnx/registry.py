@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 
 from onnx.defs import OpSchema, SchemaError, get_schema
 
@@ -47,6 +48,10 @@ def schema_of(op: str, domain: str, version: int) -> OpSchema | None:
         return None
 
 
+_FILES = ("control", "conv", "elementwise", "index", "linear", "logic", "nn", "reduce", "shape", "slice")
+
+
 def load_handlers() -> None:
-    """Fills the tables (each module registers its operators when imported)."""
-    from . import ops_control, ops_conv, ops_elementwise, ops_index, ops_linear, ops_logic, ops_nn, ops_reduce, ops_shape  # noqa: F401
+    """Fills the tables (each file registers its operators when imported)."""
+    for name in _FILES:
+        import_module(f".ops_{name}", __package__)
