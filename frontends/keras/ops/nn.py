@@ -169,17 +169,19 @@ def log_softmax(x: Any, axis: Any = -1) -> Any:
 
 @operation(NN)
 def sparsemax(x: Any, axis: int = -1) -> Any:
-    """The point of the simplex nearest to ``x`` (Martins and Astudillo 2016). x_i is in the support when 1 + k x_i exceeds the sum of the k elements
-    that are >= x_i; comparing all pairs gives it without sorting."""
+    """Keras' sparsemax (after Martins and Astudillo 2016, but its threshold adds up the running sums of the support, where theirs takes the last).
+    An element's rank and running sum come from comparing all pairs, without sorting."""
     x = floating(x)
     axis = axis % x.rank
     last = [i for i in range(x.rank) if i != axis] + [axis]
     z = F.transpose(x, last)
     mine, others = F.expand_dims(z, z.rank), F.expand_dims(z, z.rank - 1)
-    above = F.cast(F.ge(others, mine), z.dtype)
-    count, total = F.sum_(above, -1), F.sum_(F.mul(above, others), -1)
-    support = F.cast(F.gt(F.add(F.mul(count, z), 1.0), total), z.dtype)
-    tau = F.div(F.sub(F.sum_(F.mul(support, z), -1, True), 1.0), F.sum_(support, -1, True))
+    n = z.shape[-1]
+    earlier = F.le(F.iota((n, n), 1), F.iota((n, n), 0))  # equal elements stand in their own order
+    above = F.cast(F.logical_or(F.gt(others, mine), F.logical_and(F.eq(others, mine), earlier)), z.dtype)
+    rank, running = F.sum_(above, -1), F.sum_(F.mul(above, others), -1)
+    support = F.cast(F.gt(F.sub(z, F.div(F.sub(running, 1.0), rank)), 0.0), z.dtype)
+    tau = F.div(F.sub(F.sum_(F.mul(support, running), -1, True), 1.0), F.sum_(support, -1, True))
     out = F.relu(F.sub(z, tau))
     return F.transpose(out, [last.index(i) for i in range(x.rank)])
 

@@ -284,7 +284,7 @@ def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
 
 @operation(CORE)
 def cast(x: Any, dtype: Any) -> Any:
-    return F.cast(x, as_dtype(dtype))
+    return F.cast(F.constant(x), as_dtype(dtype))
 
 
 @operation(CORE)
@@ -292,24 +292,51 @@ def stop_gradient(variable: Any) -> Any:
     return F.stop_gradient(variable)
 
 
-@operation(CORE, ("inputs", "start_indices"))
-def slice(inputs: Any, start_indices: Any, shape: Any) -> Any:
-    """The block of this shape that begins at ``start_indices``."""
-    x = F.constant(inputs)
-    start = _static_ints(start_indices, "slice", "start_indices")
+class Slice(Operation):
+    """The block of ``shape`` that begins at ``start_indices``, as an operation of a functional model."""
+
+    keras_module = CORE
+
+    def __init__(self, shape: Any, *, name: str | None = None):
+        super().__init__(name)
+        self.shape = shape
+
+    def call(self, inputs: Any, start_indices: Any) -> Any:
+        from ..trace import as_node
+
+        return Tensor(_block(as_node(inputs), start_indices, self.shape))
+
+    def get_config(self) -> dict:
+        return {"name": self.name, "shape": self.shape}
+
+
+CLASSES["Slice"] = Slice
+
+
+def _block(x: Node, start_indices: Any, shape: Any) -> Node:
+    if isinstance(start_indices, (Tensor, Node)):
+        raise UnsupportedOpError("ops.slice: start_indices must be known when the model is compiled, not computed from data")
+    start = [int(v) for v in np.asarray(start_indices).ravel()]
+    if len(start) != x.rank or len(shape) != x.rank:
+        raise ShapeError(f"ops.slice of shape {known_shape(x.shape)} needs {x.rank} start_indices and sizes, got {start} and {tuple(shape)}")
     sizes = [x.shape[i] - start[i] if n == -1 else n for i, n in enumerate(shape)]
+    for i, (n, b, m) in enumerate(zip(x.shape, start, sizes)):
+        if type(n) is not Dim and not 0 <= b <= b + m <= n:
+            raise ShapeError(f"ops.slice: {m} elements from {b} on don't lie on axis {i} of size {n}")
     return F.slice_(x, start, [a + n for a, n in zip(start, sizes)])
 
 
-def _static_ints(x: Any, name: str, what: str) -> list[int]:
-    from ....compiler.ir.evaluate import evaluate
-    from ....compiler.ir.graph import Graph, Input, post_order
+def slice(inputs: Any, start_indices: Any, shape: Any) -> Any:
+    """The block of this shape (-1: to the end) that begins at ``start_indices``."""
+    if isinstance(inputs, KerasTensor):
+        return Slice(shape).symbolic_call(inputs, start_indices)
+    from ..trace import as_array, as_node, current_scope
 
-    if isinstance(x, Node):
-        if any(isinstance(n.op, Input) for n in post_order([x])):
-            raise UnsupportedOpError(f"ops.{name}: {what} must be known when the model is compiled, not computed from data")
-        x = evaluate(Graph((), (x,)), [])[0]
-    return [int(v) for v in np.asarray(x).ravel()]
+    if isinstance(inputs, Tensor) or current_scope() is not None:
+        return Tensor(_block(as_node(inputs), start_indices, shape))
+    block = _block(as_node(as_array(inputs)), start_indices, shape)  # checks; the value is a view
+    start = [int(v) for v in np.asarray(start_indices).ravel()]
+    return EagerTensor(as_array(inputs)[tuple([builtin_slice(b, b + n) for b, n in zip(start, block.shape)])])
 
 
 @operation(CORE, 1, name="ConvertToTensor")
@@ -504,13 +531,10 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     from ..trace import as_node, current_scope
 
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    natural = None if not isinstance(fill_value, (bool, int, float)) or isinstance(fill_value, float) else type(fill_value)
     if current_scope() is not None or any(type(n) is Dim for n in shape) or isinstance(fill_value, Tensor):
         value = fill_value if isinstance(fill_value, (bool, int, float)) else as_node(fill_value)
-        return Tensor(F.full(shape, value, None if isinstance(value, Node) and dtype is None else _dtype(dtype, natural)))
-    value = np.asarray(fill_value)
-    dt = _dtype(dtype, natural if isinstance(fill_value, (bool, int, float)) else value.dtype)
-    return EagerTensor(np.full(standardize_shape(shape), value, dt.np))
+        return Tensor(F.full(shape, value, _dtype(dtype)))
+    return EagerTensor(np.full(standardize_shape(shape), np.asarray(fill_value), _dtype(dtype).np))
 
 
 def zeros(shape: Any, dtype: Any = None) -> Any:
@@ -594,7 +618,7 @@ def meshgrid(*x: Any, indexing: str = "xy") -> list:
 
 
 __all__ = [
-    "GetItem", "append", "arange", "array", "broadcast_to", "cast", "concatenate", "convert_to_numpy", "convert_to_tensor", "cumsum",
+    "GetItem", "Slice", "append", "arange", "array", "broadcast_to", "cast", "concatenate", "convert_to_numpy", "convert_to_tensor", "cumsum",
     "diag", "diagonal", "empty", "expand_dims", "eye", "flip", "full", "full_like", "get_item", "hstack", "identity", "is_tensor",
     "linspace", "meshgrid", "moveaxis", "ndim", "ones", "ones_like", "pad", "ravel", "repeat", "reshape", "roll", "shape", "size", "slice",
     "split", "squeeze", "stack", "stop_gradient", "swapaxes", "take", "take_along_axis", "tile", "trace", "transpose", "tril", "triu",
