@@ -30,9 +30,9 @@ def test_a_chain_takes_two_buffers():
 
 
 def test_best_fit():
-    # Two gaps of 640 and 256 bytes at step 1; a buffer of 256 takes the smaller, so that one of 640 still fits.
-    intervals = [(1024, 0, 3), (640, 0, 0), (1024, 0, 3), (256, 0, 0), (1024, 0, 3), (256, 1, 1), (640, 1, 1)]
-    assert arena.place(intervals)[1] == arena.peak(intervals) == 3 * 1024 + 640 + 256
+    # At step 1 there are gaps of 4096 and 1536 bytes. 1472 belongs into the second, so that 1408 + 1344 + 1280 fit into the first.
+    intervals = [(4096, 0, 0), (2048, 0, 3), (1536, 0, 0), (1536, 0, 3), (1472, 1, 1), (1408, 1, 1), (1344, 1, 1), (1280, 1, 1)]
+    assert arena.place(intervals)[1] == arena.peak(intervals) == 4096 + 2048 + 1536 + 1536
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 200)), min_size=1, max_size=15), st.integers(0, 2**31))

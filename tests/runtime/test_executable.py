@@ -289,12 +289,35 @@ def test_state_is_updated_in_place(rng):
 
 
 def test_state_that_is_also_an_input(rng):
-    """x += x's own array given as input: read as it was before the call."""
-    table, s = Value(rng.normal(size=5).astype("f")), Value(rng.normal(size=4).astype("f"))
-    exe = Executable(plans=[lookup()], bindings=[table, s])
-    before = s.array.copy()
-    exe(np.zeros(4, int), s.array)
-    assert np.array_equal(s.array, before + before)
+    """s += x, then y = x + x, with s's own array given as x: read as it was before the call."""
+    slots = [Slot("input", 16, 0), Slot("input", 16, 1), Slot("output", 16, 0)]
+    steps = [call("update", (1, 0), 4, writes=(1,), reads=(1, 0)), call("add", (0, 0, 2), 4)]
+    p = plan([port("x", 4), port("s", 4, role="state")], [port("y", 4), port("s_new", 4)], slots, steps, aliases=((1, 1),))
+    s = Value(rng.normal(size=4).astype("f"))
+    exe = Executable(plans=[p], bindings=[s])
+    for _ in range(2):
+        before = s.array.copy()
+        y, _ = exe(s.array)
+        assert np.array_equal(y, before + before) and np.array_equal(s.array, before + before)
+
+
+def test_a_parameter_is_read_where_it_is_now(rng):
+    ports = [port("x", 5), port("w", 5, role="parameter")]
+    slots = [Slot("input", 20, 0), Slot("input", 20, 1), Slot("output", 20, 0)]
+    w = Value(rng.normal(size=5).astype("f"))
+    exe = Executable(plans=[plan(ports, [port("y", 5)], slots, [call("add", (0, 1, 2), 5)])], bindings=[w])
+    x = rng.normal(size=5).astype("f")
+    bound = exe.bind(x=x)
+    old = []
+    for _ in range(3):
+        assert np.array_equal(exe(x), x + w.array) and np.array_equal(bound(), x + w.array)
+        w.array[:] = rng.normal(size=5)
+        assert np.array_equal(exe(x), x + w.array) and np.array_equal(bound(), x + w.array)
+        old.append(w.array)
+        w.array = rng.normal(size=5).astype("f")
+    w.array = w.array.astype("d")
+    with pytest.raises(DTypeError, match="bound to 'w'"):
+        exe(x)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -363,8 +386,7 @@ def test_profile_explain_memory(rng, tmp_path):
     want = chained(x, 6)
     profile = exe.profile(x, repeat=5)
     assert len(profile.rows) == 6 and all(r.us > 1 for r in profile.rows)
-    whole = sum(r.us for r in profile.rows)
-    assert 0.3 * profile.total_us < whole < 3 * profile.total_us
+    assert profile.total_us > max(r.us for r in profile.rows)
     assert abs(profile.rows[0].gbytes - 4_000_000 / profile.rows[0].us / 1e3) < 1e-6 * profile.rows[0].gbytes
     assert "scale" in str(profile) and "6 steps" in str(profile)
     profile.to_chrome(tmp_path / "t.json")
@@ -417,7 +439,7 @@ def test_several_python_threads(rng, two_threads):
 
 
 def test_donated_calls_from_several_threads_dont_mix(rng, two_threads):
-    n = 30_000
+    n = 400_000  # long enough that Python's lock is let go
     table, s = Value(rng.normal(size=5).astype("f")), Value(np.zeros(n, "f"))
     exe = Executable(plans=[lookup(5, n)], bindings=[table, s])
     indices, x = rng.integers(0, 5, n), np.ones(n, "f")
