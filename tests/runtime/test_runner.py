@@ -98,13 +98,14 @@ def test_memory_is_not_reused_before_it_is_read(rng, pool):
     pool(3)
     n = 20_000
     slots = [Slot("input", 4 * n, 0), Slot("arena", 4 * n, -1, 0, 1), Slot("output", 4 * n, 0), Slot("arena", 4 * n, -1, 2, 3), Slot("output", 4 * n, 1)]
-    steps = [call("scale", s, n, (k,), nbytes=500_000) for k, s in enumerate([(0, 1), (1, 2), (0, 3), (3, 4)], start=2)]
+    # Reversed: what one thread reads of a, the other one writes of b.
+    steps = [call(f, s, n, (k,), nbytes=500_000) for f, s, k in [("scale", (0, 1), 2), ("reverse", (1, 2), n), ("scale", (0, 3), 4), ("reverse", (3, 4), n)]]
     exe = Executable(plans=[plan([port("x", n)], [port("y", n), port("z", n)], slots, steps)])
     x = rng.normal(size=n).astype("f")
-    two, three, four, five, one = (np.float32(k) for k in (2, 3, 4, 5, 1))
+    two, four, one = (np.float32(k) for k in (2, 4, 1))
     for _ in range(300):
         y, z = exe(x)
-        assert np.array_equal(y, (x * two + one) * three + one) and np.array_equal(z, (x * four + one) * five + one)
+        assert np.array_equal(y, 2 * (x * two + one)[::-1]) and np.array_equal(z, 2 * (x * four + one)[::-1])
     assert exe.memory().arena < exe.memory().unplanned
 
 
