@@ -29,10 +29,15 @@ from kerogen.compiler.passes.autodiff import grad
 from kerogen.compiler.passes.decompose import decompose
 from kerogen.compiler.passes.fuse import Group
 from kerogen.compiler.passes.lower import lower_group
+from kerogen.compiler.pipeline import compile_graph, program_of
+from kerogen.compiler.target import Target
+from kerogen.runtime import cpu
 from kerogen.runtime.dtype import as_dtype, float64
-from kerogen.runtime.errors import GradientError, KerogenError
+from kerogen.runtime.errors import GradientError, KerogenError, UnsupportedPlatformError
+from kerogen.runtime.executable import Executable
 
 from .compare import assert_close
+from .oracle import oracle
 
 OPS = op_classes()
 TAGS = {"broadcast", "size0", "size1", "odd"}
@@ -247,3 +252,98 @@ def test_lowered_vjp_equals_evaluated_vjp(name: str, i: int) -> None:
     for actual, expected in zip(interpret(back, feed), evaluate(back, feed)):
         scale = max(1.0, float(np.max(np.abs(expected.astype(np.float64)), initial=0)))
         agree((actual / np.asarray(scale, actual.dtype)), expected / np.asarray(scale, expected.dtype), f"vjp of {y.op}")
+
+
+def native(graph: Graph, arrays: list[np.ndarray], target: str = "native") -> list[np.ndarray]:
+    """The whole pipeline: machine code for ``target``, run by the runtime. Outputs that depend on nothing are checked too."""
+    plan = compile_graph(graph, target=Target.named(target))
+    out = Executable(plans=[plan])(*arrays)
+    return out if isinstance(out, list) else [out]
+
+
+def runnable(target: str) -> bool:
+    try:
+        cpu.require(cpu.named_machine(target).text)
+    except UnsupportedPlatformError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("name", "i"), CASES)
+def test_llvm_equals_eval(name: str, i: int) -> None:
+    graph, arrays = case(name, i)
+    agree(native(graph, arrays)[0], graph.outputs[0].op.eval(*arrays), f"{graph.outputs[0].op}")
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v2"])
+@pytest.mark.parametrize("name", OPS)
+def test_llvm_for_lesser_targets_equals_eval(name: str, target: str) -> None:
+    """No lane masks, no gathers, no fused multiply-add: the other half of the emitters."""
+    if not runnable(target):
+        pytest.skip(f"this machine does not run {target} code")
+    for i in range(len(samples(name))):
+        graph, arrays = case(name, i)
+        agree(native(graph, arrays, target)[0], graph.outputs[0].op.eval(*arrays), f"sample {i}: {graph.outputs[0].op}")
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_triton_interpreted_equals_eval(name: str) -> None:
+    """All samples of an op in one message to the worker that interprets."""
+    oracle("triton")
+    from kerogen.compiler.codegen.triton.interpreter import interpret
+
+    target = dataclasses.replace(Target.host(), arch="cuda")
+    calls, memory, errors, expected = [], {}, [], []
+    for i in range(len(samples(name))):
+        graph, arrays = case(name, i)
+        program = program_of(graph, target)
+        names: dict = {}
+
+        def place(value, array=None, names=names, i=i) -> str:
+            if value not in names:
+                names[value] = f"s{i}v{len(names)}"
+                shape = tuple(map(int, value.shape))
+                memory[names[value]] = np.asarray(array) if array is not None else np.full(shape, 77).astype(value.dtype.np)
+            return names[value]
+
+        for v, a in (*zip(program.inputs, arrays), *program.constants):
+            place(v, a)
+        for c in (*program.setup, *program.calls):
+            calls.append((c.kernel, {b.name: place(v) for b, v in zip(c.kernel.buffers, c.values)}))
+            errors.append(c.errors)
+        expected.append((place(program.outputs[0]), graph.outputs[0].op, arrays))
+    done = interpret(calls, memory, errors=errors)
+    for i, (key, op, arrays) in enumerate(expected):
+        agree(done[key], op.eval(*arrays), f"sample {i}: {op}")
+
+
+def with_gradient(graph: Graph) -> tuple[Graph, list[int]]:
+    """Inputs and a cotangent to the value and its derivative with respect to every floating input (their numbers), in one graph."""
+    y, floats = graph.outputs[0], [k for k, x in enumerate(graph.inputs) if x.dtype.is_float]
+    ct = leaf("ct", y.type)
+    out = (y, *grad(y, [graph.inputs[k] for k in floats], ct))
+    return Graph((*graph.inputs, ct), out, name=f"{graph.name}_grad"), floats
+
+
+@pytest.mark.parametrize(("name", "i"), SMOOTH)
+def test_compiled_gradient_equals_finite_differences(name: str, i: int) -> None:
+    """Value and derivative compiled together in float64; the float32 executable's derivative within 1e-4 of it."""
+    rng = np.random.default_rng(i)
+    op, xs = in_float64(samples(name)[i])
+    graph = graph_of(op, xs)
+    if not graph.outputs[0].dtype.is_float:
+        return
+    both, floats = with_gradient(graph)
+    ct = rng.standard_normal(tuple(graph.outputs[0].shape))
+    value, *derivative = native(both, [*xs, ct])
+    agree(value, op.eval(*xs), f"{op}")
+    check_slopes(lambda at: float(np.sum(ct * op.eval(*at))), derivative, xs, floats, rng, 1e-6)
+
+    small, arrays = case(name, i)
+    if any(small.inputs[k].dtype.name != "float32" for k in floats) or small.outputs[0].dtype.name != "float32":
+        return
+    got = native(with_gradient(small)[0], [*arrays, ct.astype(np.float32)])[1:]
+    again = native(both, [*[a.astype(np.float64) if k in floats else a for k, a in enumerate(arrays)], ct.astype(np.float32).astype(np.float64)])[1:]
+    for k, a, b in zip(floats, got, again):
+        scale = max(1.0, float(np.max(np.abs(b), initial=0)))
+        assert_close(a / scale, b / scale, 1e-4, check_dtype=False, what=f"derivative of {op} by operand {k}")

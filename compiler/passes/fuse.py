@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from ...runtime.config import FUEL
 from ...runtime.dim import Dim, key, size
 from ..ir.graph import Graph, Input, Node
+from ..ops.constant import Constant
 
 ROW_LIMIT = 1 << 15  # elements of a row that a row kernel may pass over several times (it stays in L2)
 GROUP_LIMIT = 64  # nodes of a group; bounds the text of one kernel
@@ -75,7 +76,7 @@ def floating(n: Node) -> bool:
 
 
 def fuse(graph: Graph) -> Partition:
-    """Partitions the graph; every output node is a root."""
+    """Partitions the graph; every output node is a root, but for inputs and constants."""
     return _Fuser(graph).run()
 
 
@@ -94,9 +95,11 @@ class _Fuser:
         order = self.graph.nodes
         for n in reversed(order):
             seen = self.levels.setdefault(n, {})
+            if isinstance(n.op, (Input, Constant)):
+                continue  # in memory already: where an output is one, the program copies it
             if n in self.outputs or (not floating(n) and self._place(n, seen)):
                 self._start(n)
-            elif isinstance(n.op, Input) or not n.inputs:
+            elif not n.inputs:
                 continue
             if n not in self.outputs and floating(n):
                 for level in seen.values():
