@@ -8,12 +8,14 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ...runtime.errors import ArgumentError, ModelFormatError, ShapeError, StateError
+from ...runtime.errors import ArgumentError, ShapeError
+from .functional_config import functional_from_config, serialize_node
+from .functional_graph import clone_between, map_graph, producer
 from .layer import Layer, _unique, current_training, training_phase
 from .model import Model
-from .operation import Operation, SymbolicNode
+from .operation import Operation
 from .structure import flatten, is_nested, map_structure, pack_as, same_structure
-from .tensor import KerasHistory, KerasTensor, Tensor, known_shape
+from .tensor import KerasTensor, Tensor, known_shape
 from .trace import ArgSpec
 
 
@@ -35,12 +37,12 @@ class Functional(Model):
             for k, v in inputs.items():
                 if isinstance(v, KerasTensor) and k != v.name:
                     warnings.warn(f"Model: the input under key '{k}' is named '{v.name}'; give Input(..., name='{k}') so that both agree", stacklevel=3)
-        if not all(_producer(t).is_input for t in flatten(inputs)):
-            inputs, outputs = _clone_between(inputs, outputs)
+        if not all(producer(t).is_input for t in flatten(inputs)):
+            inputs, outputs = clone_between(inputs, outputs)
         Layer.__init__(self, name=name, **kwargs)
         self._inputs_struct, self._outputs_struct = map_structure(lambda x: x, inputs), map_structure(lambda x: x, outputs)
         self._inputs, self._outputs = flatten(inputs), flatten(outputs)
-        self._node_keys, self._nodes_by_depth, self._operations, self._operations_by_depth = _map_graph(self._inputs, self._outputs)
+        self._node_keys, self._nodes_by_depth, self._operations, self._operations_by_depth = map_graph(self._inputs, self._outputs)
         self._run_order = [n for depth in sorted(self._nodes_by_depth, reverse=True) for n in self._nodes_by_depth[depth] if not n.is_input]
         self.output_names = [x._keras_history.operation.name for x in self._outputs]
         self.input_names = [x._keras_history.operation.name for x in self._inputs]
@@ -243,7 +245,7 @@ class Functional(Model):
                     kept += 1
         layers = []
         for op in self._operations:
-            calls = [_serialize_node(n, self._node_keys) for i, n in enumerate(op._inbound_nodes) if (id(op), i) in self._node_keys and not n.is_input]
+            calls = [serialize_node(n, self._node_keys) for i, n in enumerate(op._inbound_nodes) if (id(op), i) in self._node_keys and not n.is_input]
             layers.append({**serialize_keras_object(op), "name": op.name, "inbound_nodes": calls})
 
         def place(x: KerasTensor) -> list:
@@ -284,10 +286,6 @@ def _shapes(inputs: Any) -> str:
     return str(map_structure(lambda x: tuple(x.shape) if hasattr(x, "shape") else type(x).__name__, inputs))
 
 
-def _producer(x: KerasTensor) -> SymbolicNode:
-    return x._keras_history.operation._inbound_nodes[x._keras_history.node_index]
-
-
 def functional_class(cls: type) -> type:
     """A class for a ``Model`` subclass that calls ``super().__init__(inputs, outputs)``: its own methods, then Functional's."""
     return type(cls.__name__, (cls, Functional), {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "_user_class": cls})
@@ -299,232 +297,6 @@ def _functional_constructor(cls: type) -> bool:
     kinds = {p.kind for p in signature.parameters.values()}
     names = [n for n, p in signature.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
     return names == ["inputs", "outputs", "name"] or {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds
-
-
-# The graph between inputs and outputs ----------------------------------------------------------------------------------------------------------------------
-
-
-def _build_map(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> tuple[list[SymbolicNode], dict[Operation, int]]:
-    """Calls in topological order, and for every operation when the depth-first search first met it. Iterative: models may be deep."""
-    declared = {id(x) for x in inputs}
-    finished: set[int] = set()
-    order: list[SymbolicNode] = []
-    met: dict[Operation, int] = {}
-    for output in outputs:
-        stack: list[tuple[KerasTensor | None, SymbolicNode | None]] = [(output, None)]
-        while stack:
-            tensor, done = stack.pop()
-            if done is not None:
-                if id(done) not in finished:
-                    finished.add(id(done))
-                    order.append(done)
-                continue
-            if tensor._keras_history is None:
-                continue
-            node = _producer(tensor)
-            if id(node) in finished or not node.is_input and id(tensor) in declared:
-                continue
-            met.setdefault(node.operation, len(met))
-            stack.append((None, node))
-            stack.extend([(x, None) for x in reversed(node.input_tensors)])
-    return order, met
-
-
-def _map_graph(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> tuple:
-    """Keys (operation id, call number) of the calls in the graph; calls by depth; operations in Keras' order; operations by depth.
-
-    A call's depth is its longest distance to an output; operations are ordered from the deepest, then as the search met them.
-    """
-    order, met = _build_map(inputs, outputs)
-    inside = {id(n) for n in order}
-    position = {id(n): {id(m): i for i, m in enumerate(n.operation._inbound_nodes)}[id(n)] for n in order}
-    keys = {(id(n.operation), position[id(n)]) for n in order}
-    depth: dict[int, int] = {}
-    op_depth: dict[Operation, int] = {}
-    by_id = {id(n): n for n in order}
-    for node in reversed(order):
-        d = max(depth.setdefault(id(node), 0), op_depth.get(node.operation, 0))
-        op_depth[node.operation] = depth[id(node)] = d
-        for parent in node.parents:
-            if id(parent) in inside:
-                depth[id(parent)] = max(d + 1, depth.get(id(parent), 0))
-    for x in inputs:  # inputs that no output needs stay part of the model
-        op, index, _ = x._keras_history
-        if op not in op_depth and _producer(x).is_input:
-            op_depth[op] = 0
-            met[op] = -1
-            node = _producer(x)
-            by_id[id(node)] = node
-            depth[id(node)] = 0
-            keys.add((id(op), index))
-    nodes_by_depth: dict[int, list[SymbolicNode]] = {}
-    for i, d in depth.items():
-        nodes_by_depth.setdefault(d, []).append(by_id[i])
-    ops_by_depth: dict[int, list[Operation]] = {}
-    for op, d in op_depth.items():
-        ops_by_depth.setdefault(d, []).append(op)
-    operations: list[Operation] = []
-    for d in sorted(ops_by_depth, reverse=True):
-        operations.extend(sorted(ops_by_depth[d], key=lambda op: met[op]))
-    known = {id(x) for x in inputs}
-    for d in sorted(nodes_by_depth, reverse=True):
-        for node in nodes_by_depth[d]:
-            if node.is_input:
-                continue  # known where it is declared
-            for x in node.input_tensors:
-                if id(x) not in known:
-                    raise StateError(f"the graph is disconnected: '{node.operation.name}' needs {x!r}, which doesn't come from the model's inputs "
-                                     f"({', '.join(t.name for t in inputs)}); add its Input to `inputs`")
-            known.update(id(x) for x in node.outputs)
-    names = [op.name for op in operations]
-    double = sorted({n for n in names if names.count(n) > 1})
-    if double:
-        raise ArgumentError(f"the name '{double[0]}' is used {names.count(double[0])} times in the model; every operation needs a name of its own")
-    return keys, nodes_by_depth, operations, ops_by_depth
-
-
-def _clone_between(inputs: Any, outputs: Any) -> tuple[Any, Any]:
-    """For a model that begins at intermediate tensors: new Inputs in their place, and every call in between again."""
-    from .layers.input_layer import Input
-
-    order, _ = _build_map(flatten(inputs), flatten(outputs))
-    values: dict[int, Any] = {}
-    new_inputs = []
-    for x in flatten(inputs):
-        y = x if _producer(x).is_input else Input(batch_shape=x.shape, dtype=x.dtype, name=f"{x.name}CLONE")
-        values[id(x)] = y
-        new_inputs.append(y)
-    for node in order:
-        if node.is_input or all(id(x) in values for x in node.outputs):
-            values.update({id(x): values.get(id(x), x) for x in node.outputs})
-            continue
-        args, kwargs = node.fill_in(values)
-        clones = [KerasTensor(x.shape, x.dtype, name=f"{x.name}_clone") for x in node.outputs]
-        SymbolicNode(node.operation, args, kwargs, clones)
-        values.update({id(x): y for x, y in zip(node.outputs, clones) if id(x) not in values})
-    return pack_as(inputs, new_inputs), pack_as(outputs, [values[id(x)] for x in flatten(outputs)])
-
-
-# Configurations ----------------------------------------------------------------------------------------------------------------------------------------------
-
-
-def _serialize_node(node: SymbolicNode, keys: set) -> dict:
-    from .serialization import serialize_keras_object
-
-    def with_own_index(x: Any) -> Any:
-        if not isinstance(x, KerasTensor):
-            return x
-        op, index, tensor = x._keras_history
-        before = len([i for i in range(index) if (id(op), i) not in keys])
-        stand_in = copy.copy(x)
-        stand_in._keras_history = KerasHistory(op, index - before, tensor)
-        return stand_in
-
-    return {"args": serialize_keras_object(map_structure(with_own_index, node.args)),
-            "kwargs": serialize_keras_object(map_structure(with_own_index, node.kwargs))}
-
-
-def functional_from_config(cls: type, config: dict, custom_objects: dict | None = None) -> Any:
-    """The model that ``Functional.get_config`` (ours or Keras') described. Raises ``ModelFormatError`` for a config that doesn't hang together."""
-    from .serialization import deserialize_keras_object
-
-    made: dict[str, Operation] = {}
-    waiting: list[tuple[Operation, list]] = []
-    for data in config["layers"]:
-        if not isinstance(data, Mapping) or not isinstance(data.get("name", data.get("config", {}).get("name")), str):
-            raise ModelFormatError(f"functional model {config.get('name')!r}: a layer's entry has no name: {data!r:.80}")
-        name = data.get("name", data.get("config", {}).get("name"))
-        op = deserialize_keras_object({k: v for k, v in data.items() if k not in ("inbound_nodes", "name")}, custom_objects=custom_objects)
-        if not isinstance(op, Operation):
-            raise ModelFormatError(f"functional model {config.get('name')!r}: '{name}' is {type(op).__name__}, not a layer or an operation")
-        if op.name != name:
-            op.name = name  # ops are written without a name of their own
-        made[name] = op
-        waiting.append((op, list(data.get("inbound_nodes") or [])))
-
-    def tensor(history: Any) -> KerasTensor | None:
-        """The tensor that (layer, call, result) names; None while that call wasn't made."""
-        if not isinstance(history, (list, tuple)) or len(history) < 3 or history[0] not in made:
-            raise ModelFormatError(f"functional model {config.get('name')!r}: {history!r} names no tensor of its layers")
-        op, node, index = made[history[0]], history[1], history[2]
-        if not isinstance(node, int) or not isinstance(index, int) or node < 0 or index < 0:
-            raise ModelFormatError(f"functional model {config.get('name')!r}: {history!r} names no tensor")
-        if node >= len(op._inbound_nodes):
-            return None
-        outputs = op._inbound_nodes[node].outputs
-        if index >= len(outputs):
-            raise ModelFormatError(f"functional model {config.get('name')!r}: '{history[0]}' has {len(outputs)} results, {history!r} asks for number {index}")
-        return outputs[index]
-
-    while waiting:
-        left: list[tuple[Operation, list]] = []
-        progress = False
-        for op, calls in waiting:
-            while calls:
-                arguments = _call_arguments(calls[0], tensor)
-                if arguments is None:
-                    break
-                args, kwargs = arguments
-                op(*args, **kwargs)
-                calls.pop(0)
-                progress = True
-            if calls:
-                left.append((op, calls))
-        if left and not progress:
-            raise ModelFormatError(f"functional model {config.get('name')!r}: the inputs of {', '.join(repr(op.name) for op, _ in left)} never come about "
-                                   "(a loop, or a call that is missing)")
-        waiting = left
-
-    def find(place: Any) -> KerasTensor:
-        op = made.get(place[0])
-        offset = 1 if isinstance(op, Functional) else 0
-        found = tensor([place[0], place[1] - offset, *place[2:]])
-        if found is None:
-            raise ModelFormatError(f"functional model {config.get('name')!r}: {place!r} names a call that wasn't made")
-        return found
-
-    def structure(x: Any) -> Any:
-        if isinstance(x, Mapping):
-            return {k: structure(v) for k, v in x.items()}
-        if isinstance(x, (list, tuple)) and len(x) == 3 and isinstance(x[0], str):
-            return find(x)
-        if isinstance(x, (list, tuple)):
-            return type(x)([structure(v) for v in x])
-        raise ModelFormatError(f"functional model {config.get('name')!r}: {x!r} is no place of a tensor")
-
-    extra = {k: v for k, v in config.items() if k not in ("name", "trainable", "layers", "input_layers", "output_layers", "dtype")}
-    return cls(inputs=structure(config["input_layers"]), outputs=structure(config["output_layers"]), name=config.get("name"),
-               trainable=config.get("trainable"), **extra)
-
-
-def _call_arguments(data: Any, tensor: Any) -> tuple[list, dict] | None:
-    """(args, kwargs) of a recorded call, or None while one of its tensors doesn't exist yet."""
-    from .serialization import deserialize_keras_object
-
-    if isinstance(data, list):  # Keras 2: [[layer, node, tensor, kwargs], ...]
-        places = [tensor(p) for p in data]
-        kwargs = data[0][3] if data and len(data[0]) > 3 else {}
-        return None if any(p is None for p in places) else ([places[0] if len(places) == 1 else places], dict(kwargs))
-    missing = []
-
-    def revive(x: Any) -> Any:
-        if isinstance(x, Mapping) and x.get("class_name") == "__keras_tensor__":
-            found = tensor(x["config"].get("keras_history"))
-            if found is None:
-                missing.append(x)
-            return found
-        if isinstance(x, Mapping) and "class_name" in x and "config" in x:
-            return deserialize_keras_object(dict(x))
-        if isinstance(x, Mapping):
-            return {k: revive(v) for k, v in x.items()}
-        if isinstance(x, (list, tuple)):
-            return type(x)([revive(v) for v in x])
-        return x
-
-    if not isinstance(data, Mapping) or not isinstance(data.get("args", []), (list, tuple)) or not isinstance(data.get("kwargs", {}), Mapping):
-        raise ModelFormatError(f"a recorded call must have args and kwargs, not {data!r:.80}")
-    args, kwargs = revive(list(data.get("args", []))), revive(dict(data.get("kwargs", {})))
-    return None if missing else (args, kwargs)
 
 
 __all__ = ["Functional", "functional_class", "functional_from_config"]

@@ -18,11 +18,12 @@ import numpy as np
 from ...compiler.ir import location
 from ...runtime.dim import Dim
 from ...runtime.dtype import as_dtype
-from ...runtime.errors import ArgumentError, KerogenError, ShapeError, StateError
+from ...runtime.errors import ArgumentError, ShapeError, StateError
 from . import dtype_policy as policies
 from . import regularizers
 from .input_spec import InputSpec as InputSpec
 from .input_spec import check_inputs
+from .layer_call import Call, error_context
 from .naming import current_path, name_scope
 from .operation import _DEFAULT_CONFIGS, Operation, SymbolicNode, has_symbolic, infer
 from .structure import flatten, is_nested, map_shapes, map_structure, pack_as
@@ -303,7 +304,7 @@ class Layer(Operation):
             return None
         return {"input_shape": next(iter(shapes.values()))} if len(shapes) == 1 else {"shapes_dict": shapes}
 
-    def _maybe_build(self, call: _Call) -> None:
+    def _maybe_build(self, call: Call) -> None:
         if self.built:
             return
         shapes = {f"{k}_shape": map_structure(lambda t: None if t is None else known_shape(t.shape), v) for k, v in call.tensors.items() if k != "mask"}
@@ -357,8 +358,8 @@ class Layer(Operation):
     def _traced_call(self, args: tuple, kwargs: dict) -> Any:
         kwargs = dict(kwargs)
         args, kwargs = map_structure(self._convert, args), map_structure(self._convert, kwargs)
-        call = _Call(self, args, kwargs)
-        here = _error_context(self, call)
+        call = Call(self, args, kwargs)
+        here = error_context(self, call)
         with here, location.scope(self.name), self._scope():
             self._check(call.first)
             self._maybe_build(call)
@@ -391,7 +392,7 @@ class Layer(Operation):
             x._keras_mask = mask
         return x
 
-    def _resolve_training(self, call: _Call, kwargs: dict) -> Any:
+    def _resolve_training(self, call: Call, kwargs: dict) -> Any:
         given = call.arguments if "training" in call.given else kwargs
         if "training" in call.given or "training" in call.extra:
             value = call.extra.get("training", given.get("training"))
@@ -411,7 +412,7 @@ class Layer(Operation):
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         return previous_mask
 
-    def _pass_masks(self, call: _Call, kwargs: dict) -> None:
+    def _pass_masks(self, call: Call, kwargs: dict) -> None:
         if len(call.tensors) == 1:
             if "mask" in self._signature.parameters and call.arguments.get("mask") is None:
                 mask = map_structure(_mask_of, next(iter(call.tensors.values())))
@@ -424,7 +425,7 @@ class Layer(Operation):
                     if any(m is not None for m in flatten(mask)):
                         kwargs[f"{name}_mask"] = mask
 
-    def _mask_outputs(self, call: _Call, kwargs: dict, outputs: Any) -> None:
+    def _mask_outputs(self, call: Call, kwargs: dict, outputs: Any) -> None:
         previous = kwargs.get("mask")
         if previous is None:
             previous = map_structure(_mask_of, call.first)
@@ -536,52 +537,6 @@ class Layer(Operation):
 
 _DEFAULT_CONFIGS.add(Layer.get_config)
 _MISSING = object()
-
-
-class _Call:
-    """The arguments of a call by name, and which of them hold tensors."""
-
-    def __init__(self, layer: Layer, args: tuple, kwargs: dict):
-        signature = layer._signature
-        names = list(signature.parameters)[1:]
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-        self.extra = {}
-        if "training" in kwargs and "training" not in signature.parameters:
-            self.extra["training"] = kwargs["training"]
-            if not takes_any:
-                kwargs.pop("training")
-        try:
-            bound = signature.bind(layer, *args, **kwargs)
-        except TypeError as e:
-            raise ArgumentError(f"{type(layer).__name__} '{layer.name}' can't be called like this: {e}; its call takes {', '.join(names)}") from None
-        self.given = set(bound.arguments)
-        self.positional = set(names[:len(args)])
-        bound.apply_defaults()
-        self.arguments = {k: v for k, v in list(bound.arguments.items())[1:]}
-        self.tensors = {}
-        for name, value in self.arguments.items():
-            if name in ("args", "kwargs") and not value:
-                continue
-            leaves = flatten(value)
-            if leaves and any(isinstance(x, Tensor) for x in leaves) and all(x is None or isinstance(x, Tensor) for x in leaves):
-                self.tensors[name] = value
-        self.first = next(iter(self.arguments.values()), None)
-
-
-@contextlib.contextmanager
-def _error_context(layer: Layer, call: _Call) -> Iterator[None]:
-    """A user's error from inside a layer names the layer and the shapes that it got, once."""
-    try:
-        yield
-    except KerogenError as e:
-        if getattr(e, "_kerogen_layer", None) is None:
-            label = f"{type(layer).__name__} '{layer.name}'"
-            shapes = ", ".join(str(known_shape(t.shape)) for t in flatten(list(call.tensors.values())) if t is not None)
-            text = str(e) if label in str(e) else f"{label} on input of shape {shapes}: {e}"
-            new = type(e)(text)
-            new._kerogen_layer = layer.name
-            raise new from e
-        raise
 
 
 def _building(build: Callable) -> Callable:
