@@ -40,6 +40,7 @@ from .program.memory import assign_slots
 from .program.order import order_calls
 from .program.program import Call, Program, Value
 from .program.storage import assign_storage
+from .stages import stage_text
 from .target import Target
 from .version import source_digest
 
@@ -48,27 +49,37 @@ __all__ = ["compile_graph", "executable", "grad", "program_of"]
 Trace = Callable[[Mapping[str, int]], Graph]
 
 
-def program_of(graph: Graph, target: Target, dump: Dump | None = None) -> Program:
-    """The program for ``graph`` on ``target``: kernels in order, no code yet."""
+def optimize(graph: Graph, target: Target, dump: Dump | None = None) -> Graph:
+    """The graph that fusion sees: canonical, composites decomposed, convolutions in the form that the target's templates read."""
     dump = dump or Dump(graph.name)
     check = VERIFY.get() > 0
-    packs = target.arch != "cuda"  # CPU templates want convolutions without borders and panels of weights; a GPU's read with masks
+    rules = CONVOLUTION_RULES if _packs(target) else None
 
     def step(name: str, fn: Callable[[Graph], Graph], g: Graph) -> Graph:
         started = time.perf_counter()
         out = fn(g)
         dump.graph(name, out, g, time.perf_counter() - started)
         if check:
-            verify(out)
+            verify(out, name)
         return out
 
     dump.graph("traced", graph, None, 0.0)
     if check:
-        verify(graph)
+        verify(graph, "tracing")
     graph = step("canonicalize", canonicalize, graph)
     graph = step("decompose", decompose, graph)  # after the first canonicalize: its rules see composites whole
-    graph = step("canonicalize decomposed", lambda g: canonicalize(g, CONVOLUTION_RULES if packs else None), graph)
+    return step("canonicalize decomposed", lambda g: canonicalize(g, rules), graph)
 
+
+def _packs(target: Target) -> bool:
+    """Whether the target's templates want convolutions without borders and panels of weights (a GPU's read with masks)."""
+    return target.arch != "cuda"
+
+
+def program_of(graph: Graph, target: Target, dump: Dump | None = None) -> Program:
+    """The program for ``graph`` on ``target``: kernels in order, no code yet."""
+    dump = dump or Dump(graph.name)
+    graph = optimize(graph, target, dump)
     started = time.perf_counter()
     partition = fuse(graph)  # on canonical graphs only: it decides by the kinds of neighbouring ops
     dump.fusion(partition, time.perf_counter() - started)
@@ -76,7 +87,7 @@ def program_of(graph: Graph, target: Target, dump: Dump | None = None) -> Progra
     started = time.perf_counter()
     program = _lower(graph, partition)
     dump.phase("lower", time.perf_counter() - started)
-    if packs:
+    if _packs(target):
         started = time.perf_counter()
         assign_storage(program, target)  # before ordering: packing calls need places in the order too
         dump.phase("storage", time.perf_counter() - started)
@@ -230,8 +241,13 @@ def executable(trace: Trace, *, bindings: Sequence[Any] = (), name: str = "graph
     inputs, outputs = ports or ports_of(trace(_Nominal()))
     free = any(type(n) is Dim for p in inputs for n in p.shape)
     plans = [] if free else [plan_of(trace, {}, options, target)]
+
+    def inspect(stage: str, values: Mapping[str, int]) -> str:
+        graph = trace({k: Dim.free(k, v) for k, v in values.items()})
+        return stage_text(stage, apply_precision(graph, getattr(options, "precision", "highest")), target or Target.host(), optimize, program_of)
+
     return Executable(inputs, outputs, specialize=lambda values: plan_of(trace, values, options, target), plans=plans, bindings=bindings, name=name,
-                      unflatten=unflatten, threads=getattr(options, "threads", None))
+                      unflatten=unflatten, threads=getattr(options, "threads", None), inspect=inspect)
 
 
 Ports = tuple[list[Port], list[Port]]

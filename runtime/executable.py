@@ -56,11 +56,22 @@ class Executable:
 
     ``inputs``/``outputs``: the ports, with ``Dim`` for free sizes (default: the first plan's); ``specialize(values)``: compiles a plan
     for these values of the free dimensions (None: only ``plans`` are there); ``bindings``: for the ports that aren't of role "input", in
-    order; ``unflatten(list of arrays)``: makes the result (default: one output as array, several as list)."""
+    order; ``unflatten(list of arrays)``: makes the result (default: one output as array, several as list); ``inspect(stage, values)``: the compiler's
+    text of a stage."""
 
-    def __init__(self, inputs: Sequence[Port] | None = None, outputs: Sequence[Port] | None = None, *,
-                 specialize: Callable[[dict[str, int]], Plan] | None = None, plans: Sequence[Plan] = (), bindings: Sequence[Any] = (),
-                 name: str = "", unflatten: Callable[[list], Any] | None = None, threads: int | None = None):
+    def __init__(
+        self,
+        inputs: Sequence[Port] | None = None,
+        outputs: Sequence[Port] | None = None,
+        *,
+        specialize: Callable[[dict[str, int]], Plan] | None = None,
+        plans: Sequence[Plan] = (),
+        bindings: Sequence[Any] = (),
+        name: str = "",
+        unflatten: Callable[[list], Any] | None = None,
+        threads: int | None = None,
+        inspect: Callable[[str, dict[str, int]], str] | None = None,
+    ):
         if not plans and (inputs is None or outputs is None):
             raise ArgumentError("an executable needs its ports, or a plan that tells them")
         self._all_inputs = tuple(plans[0].inputs if inputs is None else inputs)
@@ -76,6 +87,7 @@ class Executable:
         self._compile = specialize
         self._threads = threads
         self._unflatten = unflatten
+        self._inspect = inspect
         self._plans: list[Plan] = []  # last used first
         self._bounds: OrderedDict[tuple, Bound] = OrderedDict()
         self._recent: dict[Any, Bound] = {}
@@ -252,13 +264,17 @@ class Executable:
             port = self._outputs[o]
             if a is not None:
                 if not isinstance(a, np.ndarray) or a.dtype != dtype:
-                    raise DTypeError(f"out= for {port.name!r} must be an array of {port.dtype}, not {getattr(a, 'dtype', type(a).__name__)}")
+                    raise DTypeError(
+                        f"out= for {port.name!r} must be an array of {port.dtype}, not {getattr(a, 'dtype', type(a).__name__)}"
+                    )
                 if a.shape != shape:
                     raise ShapeError(f"out= for {port.name!r} must have shape {shape}, got {a.shape}")
                 if not a.flags.writeable:
                     raise ArgumentError(f"out= for {port.name!r} is read-only")
             others = [b for b in (*feeds, *given[:o], *[x.array for x in self.bindings]) if b is not None]
-            if a is not None and (binding >= 0 or not (a.flags.c_contiguous and a.flags.aligned) or any(np.may_share_memory(a, b) for b in others)):
+            if a is not None and (
+                binding >= 0 or not (a.flags.c_contiguous and a.flags.aligned) or any(np.may_share_memory(a, b) for b in others)
+            ):
                 copies.append((o, a))
                 a = None
             outs.append(a)
@@ -297,6 +313,16 @@ class Executable:
             arena, unplanned = (last.arena_bytes, last.unplanned_bytes) if last is not None else (0, 0)
         return Memory(sum(weights.values()), self._store.nbytes, arena, unplanned)
 
+    def ir(self, stage: str = "final") -> str:
+        """The program after a stage of compilation, for the sizes used last: "traced", "optimized", "kernels", "scheduled", "llvm", "asm",
+        "triton"; "final" is "llvm". A loaded executable holds no such text (``StateError``)."""
+        if self._inspect is None:
+            raise StateError(
+                f"executable {self.name!r} was loaded from a file, which holds machine code only: compile the model to see its stages"
+            )
+        last = next(reversed(self._bounds.values()), None)
+        return self._inspect(stage, dict(last.values) if last is not None else dict.fromkeys(self._signature.dims, 2))
+
     def explain(self) -> Report:
         """What the compiler did: the report of the plan used last. Prints as an outline."""
         return Report(self._plans[0].report if self._plans else {})
@@ -325,7 +351,9 @@ class Executable:
         unknown = [n for n in names if n not in self._signature.dims]
         missing = [n for n in self._signature.dims if n not in names]
         if unknown or missing:
-            raise UnknownNameError(f"the free dimensions are {', '.join(self._signature.dims) or 'none'}; got {', '.join(names) or 'none'}")
+            raise UnknownNameError(
+                f"the free dimensions are {', '.join(self._signature.dims) or 'none'}; got {', '.join(names) or 'none'}"
+            )
         for choice in product(*[[v] if isinstance(v, int) else list(v) for v in sizes.values()]):
             self._bound(dict(zip(names, choice, strict=True)), None)
         return self
@@ -337,8 +365,12 @@ class Executable:
                 return p
         if self._compile is None:
             sizes = ", ".join(f"{n} = {v}" for n, v in values.items())
-            kinds = "; ".join(f"{p.name}: {', '.join(shape_text(q.shape) for q in p.inputs if q.role == 'input')}" for p in self._plans)
-            raise ShapeError(f"this saved executable holds no plan for {sizes}. Specialise it before saving: exe.specialize(...). It has {kinds}")
+            kinds = "; ".join(
+                f"{p.name}: {', '.join(shape_text(q.shape) for q in p.inputs if q.role == 'input')}" for p in self._plans
+            )
+            raise ShapeError(
+                f"this saved executable holds no plan for {sizes}. Specialise it before saving: exe.specialize(...). It has {kinds}"
+            )
         began = time.perf_counter()
         fresh = self._compile(dict(values))
         self._compile_seconds += time.perf_counter() - began
@@ -348,7 +380,9 @@ class Executable:
 
     def _add(self, plan: Plan) -> None:
         if len(plan.outputs) != len(self._outputs) or len(plan.inputs) != len(self._all_inputs):
-            raise StateError(f"a plan of {self.name!r} has {len(plan.inputs)} inputs and {len(plan.outputs)} outputs, not {len(self._all_inputs)} and {len(self._outputs)}")
+            raise StateError(
+                f"a plan of {self.name!r} has {len(plan.inputs)} inputs and {len(plan.outputs)} outputs, not {len(self._all_inputs)} and {len(self._outputs)}"
+            )
         cpu.require(plan.target)
         self._plans.insert(0, plan)
         if len(self._plans) > PLANS:
