@@ -71,13 +71,15 @@ class Dump:
         self._write("program.txt", lambda: program_text(program))
         self._say(3, lambda: program_text(program))
 
-    def kernel(self, call: Call, code: Any, seconds: float) -> None:
-        """A kernel that was emitted; ``code.text`` is empty where the cache held it."""
+    def kernel(self, call: Call, code: Any, seconds: float, assembly: Callable[[], str]) -> None:
+        """A kernel's code; ``code.fresh`` where this compilation made it."""
         self.phases["emit"] = self.phases.get("emit", 0.0) + seconds
-        self.kernels.append({"name": call.kernel.name, "symbol": code.symbol, "origins": list(call.origins), "cached": not code.text,
+        self.kernels.append({"name": call.kernel.name, "symbol": code.symbol, "origins": list(call.origins), "cached": not code.fresh,
                              "schedule": str(call.schedule or "loops"), "seconds": seconds, "text": kernel_text(call.kernel)})
-        self._say(1, lambda: f"kerogen {self.name}: {call.kernel.name} {'compiled' if code.text else 'from cache'} {1e3 * seconds:.1f} ms")
+        self._say(1, lambda: f"kerogen {self.name}: {call.kernel.name} {'compiled' if code.fresh else 'from cache'} {1e3 * seconds:.1f} ms")
         self._say(4, lambda: code.text)
+        if code.fresh:
+            self._say(6, assembly)
         self._write(f"{call.kernel.name}.ll", lambda: code.text)
 
     def report(self) -> dict:

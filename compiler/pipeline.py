@@ -23,6 +23,7 @@ from ..runtime.errors import ModelFormatError
 from ..runtime.executable import Executable
 from ..runtime.plan import ErrorSite, KernelCall, Plan, Port
 from ..runtime.serialize import dumps, loads
+from .check_kernels import check_kernel
 from .dump import Dump
 from .ir.graph import Graph, Input, Node
 from .ir.text import graph_text
@@ -146,7 +147,7 @@ def _copy(source: Value, target: Value) -> Call:
 
 def compile_graph(graph: Graph, *, target: Target | None = None, dims: Sequence[str] = (), guards: Mapping | None = None) -> Plan:
     """The plan for ``graph``: machine code for every kernel, and where every byte goes. ``guards`` is what tracing recorded; what the passes record joins it."""
-    from .codegen.llvm.module import compile_kernel  # LLVM is loaded only when something is compiled
+    from .codegen.llvm.module import assembly, compile_kernel  # LLVM is loaded only when something is compiled
 
     target = target or Target.host()
     dump = Dump(graph.name)
@@ -160,7 +161,9 @@ def compile_graph(graph: Graph, *, target: Target | None = None, dims: Sequence[
         base = len(sites)
         code = compile_kernel(call.kernel, call.schedule, target, base)
         images[code.image] = code.object
-        dump.kernel(call, code, time.perf_counter() - started)
+        if VERIFY.get() >= 2:
+            check_kernel(call.kernel, code.symbol, code.object, code.params, code.units, code.scratch)
+        dump.kernel(call, code, time.perf_counter() - started, lambda: assembly(code.text, target))
         sites.extend(ErrorSite(base + i + 1, m) for i, m in enumerate(call.errors))
         nbytes: int = 0
         for v in dict.fromkeys(call.values):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..runtime import cpu
 from ..runtime.dim import unguarded
 from ..runtime.errors import ArgumentError
 from .dump import program_text
@@ -49,16 +48,15 @@ def _distinct(calls: list[Call]) -> list[Call]:
     return list(found.values())
 
 
-def _code(call: Call, target: Target, assembly: bool) -> str:
+def _code(call: Call, target: Target, machine_code: bool) -> str:
     from .codegen.llvm.lift import lift
-    from .codegen.llvm.module import emit_text, machine_of
+    from .codegen.llvm.module import assembly, emit_text
 
     lifted, params = lift(call.kernel)
     text, _ = emit_text(lifted, call.kernel.name, call.schedule, target, error_param=len(params))
-    if assembly:
-        machine = machine_of(target)
-        text = cpu.disassemble(text, machine.cpu, machine.flags)
-    comment = "#" if assembly else ";"
+    if machine_code:
+        text = assembly(text, target)
+    comment = "#" if machine_code else ";"
     return f"{comment} {call.kernel.name} ({', '.join(call.origins)})\n{text}"
 
 

@@ -38,7 +38,7 @@ _size.__name__ = "a size such as 512M"
 
 DEBUG = Knob("KEROGEN_DEBUG", int, 0, "1 summary and times, 2 fusion reasons, 3 schedules, 4 generated code, 5 graphs after each changing pass, 6 assembly")
 DUMP = Knob("KEROGEN_DUMP", str, None, "a directory for numbered stage files of each compilation")
-VERIFY = Knob("KEROGEN_VERIFY", int, 0, "1 verifies every graph between passes, 2 also interprets every kernel beside the real one and compares")
+VERIFY = Knob("KEROGEN_VERIFY", int, 0, "1 verifies every graph between passes, 2 also runs every compiled kernel on random data beside the interpreter")
 FUEL = Knob("KEROGEN_FUEL", int, None, "stop rewriting and fusing after this many steps (to bisect)")
 CACHE_DIR = Knob("KEROGEN_CACHE_DIR", str, None, "where object code and plans are kept (default: $XDG_CACHE_HOME/kerogen); 'off' keeps nothing")
 CACHE_SIZE = Knob("KEROGEN_CACHE_SIZE", _size, 2**30, "bytes the cache may take; least recently used entries go first (default 1G)")

@@ -170,8 +170,8 @@ class Traced:
             if any(v is s for s in self.state):
                 aliases.append((len(outputs), len(leaves) + i))
                 outputs.append(scope.value(v))
-        names = output_names(self.structure)
-        return Graph(tuple(inputs), tuple(outputs), tuple(aliases), names + tuple(v.path for v in self.state), self.name)
+        names = distinct([*output_names(self.structure), *[v.path for v in self.variables if any(v is s for s in self.state)]])
+        return Graph(tuple(inputs), tuple(outputs), tuple(aliases), names, self.name)
 
     @staticmethod
     def _donating(graph: Graph) -> Graph:
@@ -189,6 +189,16 @@ class Traced:
     def executable(self, options: Any = None, unflatten: Callable | None = None) -> Any:
         return pipeline.executable(self.graph, bindings=self.variables, name=self.name, options=options, unflatten=unflatten or self.unflatten,
                                    ports=self.ports)
+
+
+def distinct(names: list[str]) -> tuple[str, ...]:
+    """The names, those that were there before with a number behind."""
+    seen: dict[str, int] = {}
+    out = []
+    for n in names:
+        seen[n] = seen.get(n, 0) + 1
+        out.append(n if seen[n] == 1 else f"{n}#{seen[n]}")
+    return tuple(out)
 
 
 def output_names(structure: Any) -> tuple[str, ...]:

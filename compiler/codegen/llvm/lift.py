@@ -17,7 +17,8 @@ NOMINAL = 1 << 40
 
 
 class _Lift:
-    def __init__(self) -> None:
+    def __init__(self, length: int | None = None) -> None:
+        self.length = length  # a plain size that is lifted too
         self.params: list[int] = []
         self.by_expr: dict[tuple, Dim] = {}
         self.memo: dict[int, Expr] = {}
@@ -27,9 +28,12 @@ class _Lift:
     def size(self, n: int) -> int:
         if type(n) is not Dim:
             return n
-        found = self.by_expr.get(n.expr)
+        return self.parameter(n, n.expr)
+
+    def parameter(self, n: int, key: tuple) -> int:
+        found = self.by_expr.get(key)
         if found is None:
-            found = self.by_expr[n.expr] = Dim.free(f"p{len(self.params)}", NOMINAL)
+            found = self.by_expr[key] = Dim.free(f"p{len(self.params)}", NOMINAL)
             self.params.append(n)
         return found
 
@@ -40,7 +44,9 @@ class _Lift:
         found = self.buffers.get(b.key)
         if found is None:
             # Only the steps matter to code: a shape that is a product of sizes would else be one more parameter.
-            if all(type(n) is not Dim for n in (*b.shape, *b.steps)):
+            if self.length is not None and b.shape == (self.length,) and b.steps == (1,):
+                found = replace(b, shape=(1,))
+            elif all(type(n) is not Dim for n in (*b.shape, *b.steps)):
                 found = b
             else:
                 found = replace(b, shape=tuple([1 if type(n) is Dim else n for n in b.shape]), strides=self.sizes(b.steps))
@@ -48,7 +54,10 @@ class _Lift:
         return found
 
     def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
-        return tuple([Axis(a.name, self.size(a.extent)) for a in axes])
+        return tuple([self.axis(a) for a in axes])
+
+    def axis(self, a: Axis) -> Axis:
+        return Axis(a.name, self.parameter(a.extent, ("length",)) if self.length is not None else self.size(a.extent))
 
     def expr(self, root: Expr) -> Expr:
         for e in post_order([root]):
@@ -60,7 +69,7 @@ class _Lift:
             if isinstance(e, Const):
                 new = Const(self.size(e.value), e.dtype) if type(e.value) is Dim else e
             elif isinstance(e, Axis):
-                new = Axis(e.name, self.size(e.extent))
+                new = self.axis(e)
             elif isinstance(e, Load):
                 n = len(e.index)
                 new = Load(self.buffer(e.buffer), children[:n], *children[n:])
@@ -74,10 +83,17 @@ class _Lift:
         return self.memo[id(root)]
 
 
+def _length(kernel: Kernel) -> int | None:
+    """The plain extent of a kernel that is one loop over elements: its code is the same for any length, so that the updates of many weights are one kernel."""
+    if len(kernel.axes) != 1 or type(kernel.axes[0].extent) is Dim:
+        return None
+    return kernel.axes[0].extent if all(isinstance(s, Store) and not s.axes and not s.over for s in kernel.stages) else None
+
+
 def lift(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
     """(the kernel over parameters p0, p1, ..., the sizes that these stand for)."""
     with unguarded():
-        state = _Lift()
+        state = _Lift(_length(kernel))
         axes = state.axes(kernel.axes)
         stages = []
         for s in kernel.stages:

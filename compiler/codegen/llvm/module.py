@@ -41,6 +41,7 @@ class Code:
     units: int
     scratch: int
     text: str = ""
+    fresh: bool = False  # whether this call compiled it
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,13 @@ def compile_kernel(kernel: Kernel, schedule: object | None, target: Target, erro
         error_param = len(params) if checks else None
         key = kernel_key(lifted, schedule, target)
         symbol = f"k{key[:24]}"
-        entry = _memory.get(key)
+        entry = _memory.get(key) or _cached(key)
+        fresh = entry is None
         if entry is None:
-            entry = _memory[key] = _cached(key) or _make(key, lifted, symbol, schedule, target, error_param)
+            entry = _make(key, lifted, symbol, schedule, target, error_param)
+        _memory[key] = entry
         return Code(key, symbol, entry.object, (*params, error) if checks else params, _resolve(entry.units, params), _resolve(entry.scratch, params),
-                    entry.text)
+                    entry.text, fresh)
 
 
 def emit_call(call: Any, target: Target, error: int = 0) -> Code:
@@ -86,6 +89,12 @@ def kernel_key(lifted: Kernel, schedule: object | None, target: Target) -> str:
 def machine_of(target: Target) -> cpu.Machine:
     """LLVM's view of a target."""
     return cpu.named_machine(target.name)
+
+
+def assembly(text: str, target: Target) -> str:
+    """The assembly of LLVM text."""
+    machine = machine_of(target)
+    return cpu.disassemble(text, machine.cpu, machine.flags)
 
 
 def emit_text(lifted: Kernel, symbol: str, schedule: object | None, target: Target,
