@@ -14,8 +14,8 @@ ALIGN = 64
 
 
 def place(intervals: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
-    """Offsets (bytes, multiples of 64) of buffers given as (nbytes, first, last) with ``first``..``last`` the steps, both included,
-    in which each is live; and the arena's size. Buffers live at a common step never share a byte."""
+    """Offsets (bytes, multiples of 64) of buffers given as (nbytes, first, last) with ``first``..``last`` the steps, both
+    included, in which each is live; and the arena's size. Buffers live at a common step never share a byte."""
     order = sorted(range(len(intervals)), key=lambda i: (-intervals[i][0], intervals[i][1], i))
     offsets = [0] * len(intervals)
     placed: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), by offset

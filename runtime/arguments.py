@@ -47,11 +47,16 @@ class Signature:
         later: list[tuple[Port, int, int, Dim]] = []
         for a, p in zip(arrays, self.ports, strict=True):
             if len(a.shape) != len(p.shape):
-                raise ShapeError(f"input {p.name!r} expects {_dimensions(len(p.shape))} {shape_text(p.shape)}, got {shape_text(a.shape)}")
+                raise ShapeError(
+                    f"input {p.name!r} expects {_dimensions(len(p.shape))} {shape_text(p.shape)}, got {shape_text(a.shape)}"
+                )
             for axis, (seen, wanted) in enumerate(zip(a.shape, p.shape, strict=True)):
                 if type(wanted) is not Dim:
                     if seen != wanted:
-                        raise ShapeError(f"input {p.name!r} expects shape {shape_text(p.shape)}, got {shape_text(a.shape)}: axis {axis} has size {seen}, not {wanted}")
+                        raise ShapeError(
+                            f"input {p.name!r} expects shape {shape_text(p.shape)}, got {shape_text(a.shape)}: "
+                            f"axis {axis} has size {seen}, not {wanted}"
+                        )
                     continue
                 found = _solve(wanted, seen)
                 if found is None:
@@ -59,9 +64,14 @@ class Signature:
                     continue
                 key, value = found
                 if value is None:
-                    raise ShapeError(f"input {p.name!r} expects shape {shape_text(p.shape)}, got {shape_text(a.shape)}: no {key} makes axis {axis} of size {seen}")
+                    raise ShapeError(
+                        f"input {p.name!r} expects shape {shape_text(p.shape)}, got {shape_text(a.shape)}: "
+                        f"no {key} makes axis {axis} of size {seen}"
+                    )
                 if values.setdefault(key, value) != value:
-                    raise ShapeError(f"inputs disagree on {key}: {origin[key]} gives {values[key]}, axis {axis} of {p.name!r} gives {value}")
+                    raise ShapeError(
+                        f"inputs disagree on {key}: {origin[key]} gives {values[key]}, axis {axis} of {p.name!r} gives {value}"
+                    )
                 origin.setdefault(key, f"axis {axis} of {p.name!r}")
         for p, axis, seen, wanted in later:
             if all(n in values for n in free_names(wanted)):
@@ -100,7 +110,7 @@ def _solve(wanted: Dim, seen: int) -> tuple[str, int | None] | None:
     varying = [(m, c) for m, c in wanted.expr if m]
     if len(varying) != 1 or len(varying[0][0]) != 1 or not isinstance(varying[0][0][0], str):
         return None
-    ((name,), coefficient), = varying
+    (((name,), coefficient),) = varying
     rest = seen - sum(c for m, c in wanted.expr if not m)
     return name, rest // coefficient if rest % coefficient == 0 and rest // coefficient >= 0 else None
 
@@ -122,7 +132,9 @@ def coerce(x: Any, port: Port) -> np.ndarray:
         else:
             return _from_numbers(x, port)
     if x.dtype != wanted:
-        raise DTypeError(f"input {port.name!r} expects {port.dtype}, got an array of {x.dtype}; convert it with .astype({port.dtype.name!r})")
+        raise DTypeError(
+            f"input {port.name!r} expects {port.dtype}, got an array of {x.dtype}; convert it with .astype({port.dtype.name!r})"
+        )
     if type(x) is not np.ndarray:
         x = np.asarray(x)
     if not (x.flags.c_contiguous and x.flags.aligned):

@@ -20,7 +20,8 @@ from .table import Place, Table
 
 
 class Bound:
-    """``plan`` for the free dimensions' ``values`` and a number of threads. ``timed``: as the profiler wants it, each step by itself."""
+    """``plan`` for the free dimensions' ``values`` and a number of threads. ``timed``: as the profiler wants it, each step
+    by itself."""
 
     def __init__(self, plan: Plan, values: Mapping[str, int], threads: int, store: Store, timed: bool = False):
         self.plan, self.values = plan, dict(values)
@@ -40,7 +41,12 @@ class Bound:
             binding = self._binding_of.get(source, -1) if source is not None else -1
             feed = feeds.index(source) if source is not None and binding < 0 else -1
             self.results.append((tuple([resolve(d, values) for d in port.shape]), port.dtype.np, binding, feed))
-        self.donated = tuple(sorted({b for _, _, b, _ in self.results if b >= 0} | {self._binding_of[i] for i in binds if plan.inputs[i].role == "state"}))
+        self.donated = tuple(
+            sorted(
+                {b for _, _, b, _ in self.results if b >= 0}
+                | {self._binding_of[i] for i in binds if plan.inputs[i].role == "state"}
+            )
+        )
         self.setup = Setup(plan, values, self.sizes, self._constants, store, self._binding_of, threads) if plan.setup else None
         self._fixed = {**self._constants, **(self.setup.addresses if self.setup else {})}
         in_setup = {s for step in plan.setup for s in getattr(step, "slots", ())}
@@ -65,7 +71,11 @@ class Bound:
         self._seen_arrays: list | None = None
         self.free: list[Context] = []
         self.whole = len(self.table.segments) == 1 and self.table.segments[0].host is None
-        self.new_results = [(shape, dtype, uses) for (shape, dtype, b, f), uses in zip(self.results, self.result_uses, strict=True) if b < 0 and f < 0]
+        self.new_results = [
+            (shape, dtype, uses)
+            for (shape, dtype, b, f), uses in zip(self.results, self.result_uses, strict=True)
+            if b < 0 and f < 0
+        ]
         self.plain = self.whole and not self.donated and len(self.new_results) == len(self.results)
 
     def _port(self, s: int) -> tuple[str, int] | None:
@@ -142,9 +152,11 @@ class Bound:
         if not a.flags.c_contiguous or (n in self.donated and not a.flags.writeable):
             raise ArgumentError(f"{what} must be C-contiguous{' and writeable' if n in self.donated else ''}")
 
-    def place(self, context: Context, arrays: list, feeds: Sequence[np.ndarray], outs: Sequence[np.ndarray | None] | None = None) -> list:
-        """Writes the pointers of one call into an attached context; returns the results' arrays, which the call will fill. ``outs``:
-        arrays to write into, of exactly the results' shapes and dtypes, None for a new one."""
+    def place(
+        self, context: Context, arrays: list, feeds: Sequence[np.ndarray], outs: Sequence[np.ndarray | None] | None = None
+    ) -> list:
+        """Writes the pointers of one call into an attached context; returns the results' arrays, which the call will fill.
+        ``outs``: arrays to write into, of exactly the results' shapes and dtypes, None for a new one."""
         pointers = context.pointers
         where = [address(a) for a in feeds]
         out: list[Any] = [None] * len(self.results)
@@ -167,9 +179,11 @@ class Bound:
         context.feeds = where
         return out
 
-    def run(self, context: Context, arrays: list, feeds: Sequence[np.ndarray], outs: Sequence[np.ndarray | None] | None = None) -> list:
-        """One call on a checked-out, attached context: results in the order of the plan's outputs. Raises ``IndexRangeError`` (with
-        donated memory unchanged), ``Stopped``."""
+    def run(
+        self, context: Context, arrays: list, feeds: Sequence[np.ndarray], outs: Sequence[np.ndarray | None] | None = None
+    ) -> list:
+        """One call on a checked-out, attached context: results in the order of the plan's outputs. Raises ``IndexRangeError``
+        (with donated memory unchanged), ``Stopped``."""
         out = self.place(context, arrays, feeds, outs)
         if self.whole:
             if context.execute(0, self.table.count) == r.ABORTED:
@@ -202,7 +216,9 @@ class Bound:
     def failure(self, context: Context) -> IndexRangeError:
         """The error of a call whose error word is set."""
         code = context.words[r.CTX_ERROR]
-        return IndexRangeError(self._errors.get(code, f"an index lies outside its axis (error {code} of plan {self.plan.name!r})"))
+        return IndexRangeError(
+            self._errors.get(code, f"an index lies outside its axis (error {code} of plan {self.plan.name!r})")
+        )
 
     def untouched(self, context: Context) -> bool:
         """Whether the failed call of this context ended before it wrote to donated memory."""

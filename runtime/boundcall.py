@@ -12,6 +12,7 @@ from .errors import ArgumentError, UnknownNameError
 if TYPE_CHECKING:
     from .executable import Executable
 
+
 class BoundCall:
     """An executable with fixed buffers: ``call()`` reads the inputs' arrays, writes the outputs' arrays, and allocates nothing.
 
@@ -35,7 +36,9 @@ class BoundCall:
             self._outs.append(None if binding >= 0 else outs.get(p.name, None) if p.name in outs else np.empty(shape, dtype))
         _, copies = exe._outs(self._bound, self._feeds, list(self._outs))
         if copies:
-            raise ArgumentError("bind: output arrays must be C-contiguous, and apart from each other, from the inputs and from the parameters")
+            raise ArgumentError(
+                "bind: output arrays must be C-contiguous, and apart from each other, from the inputs and from the parameters"
+            )
         self.inputs = dict(zip([p.name for p in exe.inputs], self._feeds, strict=True))
         self.outputs = {p.name: a for p, a in zip(exe.outputs, self._outs, strict=True) if a is not None}
         self._context: Context | None = None

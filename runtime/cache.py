@@ -37,7 +37,8 @@ def _version() -> str:
 
 
 class Cache:
-    """Entries (kind, key) -> bytes in ``directory`` (None: memory only), at most ``limit`` bytes, least recently used out first."""
+    """Entries (kind, key) -> bytes in ``directory`` (None: memory only), at most ``limit`` bytes, least recently used out
+    first."""
 
     def __init__(self, directory: str | None, limit: int):
         self.directory, self.limit = directory, limit
@@ -147,7 +148,9 @@ class Cache:
                 fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
                 try:
                     s = os.fstat(fd)
-                    if not stat.S_ISREG(s.st_mode) or s.st_uid != os.geteuid() or s.st_mode & 0o022 or s.st_nlink > 1:  # 0: replaced just now
+                    if (
+                        not stat.S_ISREG(s.st_mode) or s.st_uid != os.geteuid() or s.st_mode & 0o022 or s.st_nlink > 1
+                    ):  # 0: replaced just now
                         self._warn("ignored an entry that others may write to")
                         return None
                     with open(fd, "rb", closefd=False) as f:

@@ -31,8 +31,8 @@ def aligned(nbytes: int) -> tuple[np.ndarray, int]:
 
 
 class Context:
-    """One call's memory for the steps of ``table``. ``arena_bytes`` is the arena's size; ``fixed`` gives the addresses of the slots
-    that stay where they are (constants, prepared), ``arena_offsets`` those of the slots in the arena."""
+    """One call's memory for the steps of ``table``. ``arena_bytes`` is the arena's size; ``fixed`` gives the addresses of the
+    slots that stay where they are (constants, prepared), ``arena_offsets`` those of the slots in the arena."""
 
     def __init__(self, table: Table, arena_bytes: int, arena_offsets: dict[int, int], fixed: dict[int, int]):
         self.table = table

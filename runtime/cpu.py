@@ -75,7 +75,8 @@ def _arch() -> str:
     if not sys.platform.startswith("linux") or arch not in ("x86_64", "aarch64") or sys.maxsize < 2**32:
         raise UnsupportedPlatformError(
             f"kerogen generates code for Linux on x86-64 and AArch64; this is {sys.platform} on {machine} "
-            f"({8 * ctypes.sizeof(ctypes.c_void_p)} bit). Importing and inspecting models works here, compiling them doesn't")
+            f"({8 * ctypes.sizeof(ctypes.c_void_p)} bit). Importing and inspecting models works here, compiling them doesn't"
+        )
     return arch
 
 
@@ -144,20 +145,24 @@ def named_machine(name: str | None = None) -> Machine:
 
 @functools.lru_cache(maxsize=256)
 def require(target: str) -> None:
-    """Checks that code for ``target`` (``Machine.text``) can run here, else ``UnsupportedPlatformError`` names what is lacking."""
+    """Checks that code for ``target`` (``Machine.text``) can run here, else ``UnsupportedPlatformError`` names what
+    is lacking."""
     machine, here = parse_machine(target), host()
     if machine.arch != here.arch:
-        raise UnsupportedPlatformError(f"this code is for {machine.arch}, this machine is {here.arch}: compile it here, or load it there")
+        raise UnsupportedPlatformError(
+            f"this code is for {machine.arch}, this machine is {here.arch}: compile it here, or load it there"
+        )
     lacking = sorted(set(machine.features) - set(here.features) - _TUNING)
     if lacking:
         raise UnsupportedPlatformError(
             f"this code needs CPU features that this machine ({here.cpu}) lacks: {', '.join(lacking)}. "
-            f"Compile it here, or with {config.TARGET.name} set to what both machines have")
+            f"Compile it here, or with {config.TARGET.name} set to what both machines have"
+        )
 
 
 def assemble(text: str, cpu: str, features: str, opt: int = 0, triple: str | None = None) -> bytes:
-    """Object code of LLVM IR ``text``. ``opt``: 0 runs no IR passes (right for well-built kernels), 1-3 the pipeline of that level
-    without vectorisers. IR that LLVM refuses is an ``InternalError`` that quotes LLVM's message."""
+    """Object code of LLVM IR ``text``. ``opt``: 0 runs no IR passes (right for well-built kernels), 1-3 the pipeline of that
+    level without vectorisers. IR that LLVM refuses is an ``InternalError`` that quotes LLVM's message."""
     llvm = _llvm()
     with _lock:
         if triple is not None and not triple.startswith(_arch()):
@@ -183,7 +188,8 @@ def disassemble(text: str, cpu: str, features: str, opt: int = 0) -> str:
     llvm = _llvm()
     with _lock:
         machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-            cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small", jit=True)
+            cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small", jit=True
+        )
         module = llvm.parse_assembly(text, llvm.create_context())
         module.verify()
         if opt:

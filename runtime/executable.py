@@ -54,10 +54,10 @@ class Value:
 class Executable:
     """A compiled function. Call it with arrays, by position or by name; see the module for how it is kept.
 
-    ``inputs``/``outputs``: the ports, with ``Dim`` for free sizes (default: the first plan's); ``specialize(values)``: compiles a plan
-    for these values of the free dimensions (None: only ``plans`` are there); ``bindings``: for the ports that aren't of role "input", in
-    order; ``unflatten(list of arrays)``: makes the result (default: one output as array, several as list); ``inspect(stage, values)``: the compiler's
-    text of a stage."""
+    ``inputs``/``outputs``: the ports, with ``Dim`` for free sizes (default: the first plan's); ``specialize(values)``: compiles a
+    plan for these values of the free dimensions (None: only ``plans`` are there); ``bindings``: for the ports that aren't of role
+    "input", in order; ``unflatten(list of arrays)``: makes the result (default: one output as array, several as list);
+    ``inspect(stage, values)``: the compiler's text of a stage."""
 
     def __init__(
         self,
@@ -134,8 +134,8 @@ class Executable:
     # ---- calling
 
     def __call__(self, *args: Any, out: Any = None, threads: int | None = None, **named: Any) -> Any:
-        """Runs it. Arrays by position or name, C-contiguous for speed; ``out``: an array (or a list, one per output) to write the results
-        into; ``threads``: for this call only. Results are new arrays; those of donated state are the bindings' own.
+        """Runs it. Arrays by position or name, C-contiguous for speed; ``out``: an array (or a list, one per output) to write the
+        results into; ``threads``: for this call only. Results are new arrays; those of donated state are the bindings' own.
 
         Raises ``ShapeError``, ``DTypeError``, ``ArgumentError``, ``IndexRangeError`` (donated state unchanged)."""
         if out is None and threads is None and not named:
@@ -314,11 +314,12 @@ class Executable:
         return Memory(sum(weights.values()), self._store.nbytes, arena, unplanned)
 
     def ir(self, stage: str = "final") -> str:
-        """The program after a stage of compilation, for the sizes used last: "traced", "optimized", "kernels", "scheduled", "llvm", "asm",
-        "triton"; "final" is "llvm". A loaded executable holds no such text (``StateError``)."""
+        """The program after a stage of compilation, for the sizes used last: "traced", "optimized", "kernels", "scheduled",
+        "llvm", "asm", "triton"; "final" is "llvm". A loaded executable holds no such text (``StateError``)."""
         if self._inspect is None:
             raise StateError(
-                f"executable {self.name!r} was loaded from a file, which holds machine code only: compile the model to see its stages"
+                f"executable {self.name!r} was loaded from a file, which holds machine code only: "
+                "compile the model to see its stages"
             )
         last = next(reversed(self._bounds.values()), None)
         return self._inspect(stage, dict(last.values) if last is not None else dict.fromkeys(self._signature.dims, 2))
@@ -333,7 +334,8 @@ class Executable:
             disk = cache.default()
             return {
                 "plans": len(self._plans), "compiled": self._compiled, "compile_seconds": self._compile_seconds,
-                "bound": len(self._bounds), "setup_steps_run": self._store.runs, "threads": self._threads or threads.num_threads(),
+                "bound": len(self._bounds), "setup_steps_run": self._store.runs,
+                "threads": self._threads or threads.num_threads(),
                 "contexts": sum(len(b.free) for b in self._bounds.values()), "cache_hits": disk.hits, "cache_misses": disk.misses,
             }  # fmt: skip
 
@@ -369,7 +371,8 @@ class Executable:
                 f"{p.name}: {', '.join(shape_text(q.shape) for q in p.inputs if q.role == 'input')}" for p in self._plans
             )
             raise ShapeError(
-                f"this saved executable holds no plan for {sizes}. Specialise it before saving: exe.specialize(...). It has {kinds}"
+                f"this saved executable holds no plan for {sizes}. "
+                f"Specialise it before saving: exe.specialize(...). It has {kinds}"
             )
         began = time.perf_counter()
         fresh = self._compile(dict(values))
@@ -381,7 +384,8 @@ class Executable:
     def _add(self, plan: Plan) -> None:
         if len(plan.outputs) != len(self._outputs) or len(plan.inputs) != len(self._all_inputs):
             raise StateError(
-                f"a plan of {self.name!r} has {len(plan.inputs)} inputs and {len(plan.outputs)} outputs, not {len(self._all_inputs)} and {len(self._outputs)}"
+                f"a plan of {self.name!r} has {len(plan.inputs)} inputs and {len(plan.outputs)} outputs, "
+                f"not {len(self._all_inputs)} and {len(self._outputs)}"
             )
         cpu.require(plan.target)
         self._plans.insert(0, plan)

@@ -41,11 +41,19 @@ class Store:
 
 
 class Setup:
-    """The setup steps of a plan for one set of sizes. ``addresses``: of the prepared slots; ``depends``: the numbers of the bound ports
-    that they are computed from."""
+    """The setup steps of a plan for one set of sizes. ``addresses``: of the prepared slots; ``depends``: the numbers of the bound
+    ports that they are computed from."""
 
-    def __init__(self, plan: Plan, values: Mapping[str, int], sizes: Sequence[int], constants: Mapping[int, int], store: Store,
-                 bound_ports: Mapping[int, int], threads: int):
+    def __init__(
+        self,
+        plan: Plan,
+        values: Mapping[str, int],
+        sizes: Sequence[int],
+        constants: Mapping[int, int],
+        store: Store,
+        bound_ports: Mapping[int, int],
+        threads: int,
+    ):
         self._plan, self._values, self._sizes, self._constants, self._threads = plan, values, sizes, constants, threads
         self._store, self._bound_ports = store, bound_ports
         self._contexts: dict[tuple[int, ...], tuple[Table, Context, list]] = {}
@@ -92,7 +100,11 @@ class Setup:
 
     def _describe(self, step: KernelCall | HostCall) -> tuple:
         if isinstance(step, HostCall):
-            return (step.function, step.attributes, [(tuple(resolve(d, self._values) for d in shape), t.name) for shape, t in step.types])
+            return (
+                step.function,
+                step.attributes,
+                [(tuple(resolve(d, self._values) for d in shape), t.name) for shape, t in step.types],
+            )
         numbers = [tuple(resolve(x, self._values) for x in xs) for xs in (step.params, step.offsets, (step.units, step.scratch))]
         return (hashlib.sha256(self._plan.images[step.image]).hexdigest(), step.symbol, numbers)
 
@@ -166,4 +178,6 @@ def _touched(step: KernelCall | HostCall) -> tuple[tuple[int, ...], tuple[int, .
 
 
 def _digest(a: np.ndarray) -> str:
-    return hashlib.sha256(repr((a.dtype.name, a.shape)).encode() + np.ascontiguousarray(a).reshape(-1).view(np.uint8).data).hexdigest()
+    return hashlib.sha256(
+        repr((a.dtype.name, a.shape)).encode() + np.ascontiguousarray(a).reshape(-1).view(np.uint8).data
+    ).hexdigest()

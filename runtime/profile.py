@@ -46,8 +46,12 @@ class Profile:
         for x in sorted(self.rows, key=lambda x: -x.us):
             lines.append(
                 f"{x.name[:name]:{name}}  {x.origin[-origin:]:{origin}}  {x.us:10.2f}  {100 * x.us / whole:5.1f}  "
-                f"{x.gflops:8.1f}  {x.gbytes:7.1f}")
-        lines.append(f"{self.title}: {self.total_us:.2f} us a call on {self.threads} thread{'s' * (self.threads > 1)}, {len(self.rows)} steps")
+                f"{x.gflops:8.1f}  {x.gbytes:7.1f}"
+            )
+        lines.append(
+            f"{self.title}: {self.total_us:.2f} us a call on {self.threads} thread{'s' * (self.threads > 1)}, "
+            f"{len(self.rows)} steps"
+        )
         return "\n".join(lines)
 
     def to_chrome(self, path: str | os.PathLike) -> None:
@@ -62,7 +66,8 @@ class Profile:
 
 
 def measure(bound: Bound, arrays: list, feeds: Sequence[np.ndarray], repeat: int, title: str) -> Profile:
-    """Runs a timed ``bound`` ``repeat`` times (after one warm-up) on copies of the donated state, and takes each step's median."""
+    """Runs a timed ``bound`` ``repeat`` times (after one warm-up) on copies of the donated state, and takes each step's
+    median."""
     table = bound.table
     arrays = [a.copy() if n in bound.donated else a for n, a in enumerate(arrays)]
     context = bound.checkout()
@@ -104,7 +109,11 @@ def measure(bound: Bound, arrays: list, feeds: Sequence[np.ndarray], repeat: int
         for g in range(segment.start, segment.end):
             for call in table.group_calls[g]:
                 us = max(float(medians[g]), 1e-3)
-                rows.append(Row(call.step.name or call.step.symbol, call.step.origin, 1, us, call.flops / us / 1e3, call.nbytes / us / 1e3))
+                rows.append(
+                    Row(
+                        call.step.name or call.step.symbol, call.step.origin, 1, us, call.flops / us / 1e3, call.nbytes / us / 1e3
+                    )
+                )
     return Profile(tuple(rows), float(np.median(wholes)), table.threads, title)
 
 
@@ -145,8 +154,8 @@ def _short(v: Any) -> str:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: ``weights`` (constants and bound arrays), ``prepared`` (made of them once), ``arena`` (of one call), and ``unplanned``, what
-    the arena's buffers would take without sharing."""
+    """Bytes: ``weights`` (constants and bound arrays), ``prepared`` (made of them once), ``arena`` (of one call), and
+    ``unplanned``, what the arena's buffers would take without sharing."""
 
     weights: int
     prepared: int
@@ -159,5 +168,7 @@ class Memory:
 
     def __str__(self) -> str:
         mib = 2**20
-        return (f"weights {self.weights / mib:.2f} MiB, prepared {self.prepared / mib:.2f} MiB, "
-                f"arena {self.arena / mib:.2f} MiB (unplanned {self.unplanned / mib:.2f} MiB)")
+        return (
+            f"weights {self.weights / mib:.2f} MiB, prepared {self.prepared / mib:.2f} MiB, "
+            f"arena {self.arena / mib:.2f} MiB (unplanned {self.unplanned / mib:.2f} MiB)"
+        )

@@ -2,8 +2,8 @@
 
 Layout: magic (8) | length of header (u64) | header, JSON in UTF-8 | padding to 64 | sections, each padded to 64 | SHA-256 (32).
 Sections are object code and arrays, given in the header by (offset, length) relative to the first one; equal ones are stored
-once. Reading hostile bytes gives ``ModelFormatError``. But a plan *is* machine code: running one that somebody else made is running
-their program, and the checksum is no signature.
+once. Reading hostile bytes gives ``ModelFormatError``. But a plan *is* machine code: running one that somebody else made is
+running their program, and the checksum is no signature.
 """
 
 from __future__ import annotations
@@ -291,7 +291,9 @@ class _Reader:
         constants = self.tuple_of(d["constants"], self.array)
         slots = self.tuple_of(d["slots"], lambda s: self.slot(s, len(inputs), len(outputs), constants))
         images = {_str(k): bytes(self.section(v)) for k, v in _dict(d["images"]).items()}
-        aliases = self.tuple_of(d["aliases"], lambda a: (_int(_list(a, 2)[0], 0, len(outputs) - 1), _int(a[1], 0, len(inputs) - 1)))
+        aliases = self.tuple_of(
+            d["aliases"], lambda a: (_int(_list(a, 2)[0], 0, len(outputs) - 1), _int(a[1], 0, len(inputs) - 1))
+        )
         plan = Plan(
             name=_str(d["name"]), target=_str(d["target"]), dims=self.tuple_of(d["dims"], _str),
             guards=self.tuple_of(d["guards"], self.guard), inputs=inputs, outputs=outputs, aliases=aliases, slots=slots,

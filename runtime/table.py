@@ -68,19 +68,34 @@ def resolve_call(step: KernelCall, sizes: Sequence[int], values: Mapping[str, in
     if not flops and not nbytes:
         nbytes = sum(sizes[s] for s in set(step.slots))
     return Call(
-        step, tuple([resolve(p, values) for p in step.params]), tuple([resolve(o, values) for o in step.offsets]), resolve(step.units, values),
-        max(flops / FLOPS_PER_SECOND, nbytes / BYTES_PER_SECOND), flops, nbytes)  # fmt: skip
+        step,
+        tuple([resolve(p, values) for p in step.params]),
+        tuple([resolve(o, values) for o in step.offsets]),
+        resolve(step.units, values),
+        max(flops / FLOPS_PER_SECOND, nbytes / BYTES_PER_SECOND),
+        flops,
+        nbytes,
+    )
 
 
 class Table:
-    """The resolved steps of one plan for one set of sizes. ``places`` tells where a slot lies, ``sizes`` its bytes, ``donated`` which
-    slots are memory that must not change if the call fails. ``timed``: every step is a group of its own, in order, for profiling.
+    """The resolved steps of one plan for one set of sizes. ``places`` tells where a slot lies, ``sizes`` its bytes, ``donated``
+    which slots are memory that must not change if the call fails. ``timed``: every step is a group of its own, for profiling.
 
     ``uses``: (index in the pointer table, slot, offset) of every pointer that the kernels take. ``gate``: the group that tests
     the error word before the first donated write, or -1."""
 
-    def __init__(self, plan: Plan, steps: Sequence[KernelCall | HostCall], values: Mapping[str, int], places: Callable[[int], Place | None],
-                 sizes: Sequence[int], donated: frozenset[int], threads: int, timed: bool = False):
+    def __init__(
+        self,
+        plan: Plan,
+        steps: Sequence[KernelCall | HostCall],
+        values: Mapping[str, int],
+        places: Callable[[int], Place | None],
+        sizes: Sequence[int],
+        donated: frozenset[int],
+        threads: int,
+        timed: bool = False,
+    ):
         self.timed = timed
         self.calls: list[Call] = []
         self.uses: list[tuple[int, int, int]] = []
@@ -128,7 +143,14 @@ class Table:
         chunks = self._chunks(call)
         reads, writes = self._touched(call)
         last = self._groups[-1] if len(self._groups) > self._first else None
-        if chunks == 1 and last is not None and last.chunks == 1 and not last.flags and not self.timed and last.seconds < GROUP_SECONDS:
+        if (
+            chunks == 1
+            and last is not None
+            and last.chunks == 1
+            and not last.flags
+            and not self.timed
+            and last.seconds < GROUP_SECONDS
+        ):
             last.calls.append(index)
             last.seconds += call.seconds
             old_reads, old_writes = self._accesses[-1]

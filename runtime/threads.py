@@ -53,7 +53,9 @@ class Pool:
                 line = runner.POOL_HAZARDS + 16 * t
                 w[line + 1], w[line + 2], w[line + 3] = self.address, t, w[runner.POOL_SEQUENCE]
                 handle = ctypes.c_ulong()
-                failed = libc.pthread_create(ctypes.byref(handle), None, ctypes.c_void_p(native.worker), ctypes.c_void_p(self.address + runner.WORD * line))
+                failed = libc.pthread_create(
+                    ctypes.byref(handle), None, ctypes.c_void_p(native.worker), ctypes.c_void_p(self.address + runner.WORD * line)
+                )
                 if failed:  # a limit on processes: the others do the work, with the same bits
                     break
                 libc.pthread_detach(handle)

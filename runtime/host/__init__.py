@@ -37,7 +37,9 @@ def lookup(name: str) -> Callable:
     try:
         return _functions[name]
     except KeyError:
-        raise UnsupportedOpError(f"this plan calls the host function {name!r}, which this version of kerogen doesn't have") from None
+        raise UnsupportedOpError(
+            f"this plan calls the host function {name!r}, which this version of kerogen doesn't have"
+        ) from None
 
 
 def call(step: HostCall, where: Mapping[int, int], values: Mapping[str, int]) -> None:
@@ -56,7 +58,9 @@ def call(step: HostCall, where: Mapping[int, int], values: Mapping[str, int]) ->
     for given, place in zip(results, arrays[n:], strict=True):
         given = np.asarray(given)
         if given.shape != place.shape or given.dtype != place.dtype:
-            raise InternalError(f"host function {step.function!r} gave {given.dtype} {given.shape}, not {place.dtype} {place.shape}")
+            raise InternalError(
+                f"host function {step.function!r} gave {given.dtype} {given.shape}, not {place.dtype} {place.shape}"
+            )
         place[...] = given
 
 

@@ -36,7 +36,12 @@ def _store(value: str, buffer: int, index: str = "%i") -> str:
 
 ADD = kernel("add", 3, 0, _load("x", 0) + _load("y", 1) + "  %s = fadd float %x, %y\n" + _store("%s", 2))
 # b1 = b0 * p0 + 1
-SCALE = kernel("scale", 2, 1, _load("x", 0) + "  %f = sitofp i64 %p0 to float\n  %m = fmul float %x, %f\n  %s = fadd float %m, 1.0\n" + _store("%s", 1))
+SCALE = kernel(
+    "scale",
+    2,
+    1,
+    _load("x", 0) + "  %f = sitofp i64 %p0 to float\n  %m = fmul float %x, %f\n  %s = fadd float %m, 1.0\n" + _store("%s", 1),
+)
 # b0 += b1, in place
 UPDATE = kernel("update", 2, 0, _load("x", 0) + _load("y", 1) + "  %s = fadd float %x, %y\n" + _store("%s", 0))
 # b2[i] = b0[b1[i]], p0 rows; error p1
@@ -86,10 +91,19 @@ turn:
 after:
 """ + _load("x", 0) + "  %s = fadd float %x, 1.0\n" + _store("%s", 1))  # fmt: skip
 # b1[i] = 2 b0[p0 - 1 - i]
-REVERSE = kernel("reverse", 2, 1, "  %r0 = sub i64 %p0, 1\n  %r = sub i64 %r0, %i\n" + _load("x", 0, "%r") + "  %s = fmul float %x, 2.0\n" + _store("%s", 1))
+REVERSE = kernel(
+    "reverse",
+    2,
+    1,
+    "  %r0 = sub i64 %p0, 1\n  %r = sub i64 %r0, %i\n" + _load("x", 0, "%r") + "  %s = fmul float %x, 2.0\n" + _store("%s", 1),
+)
 
 # b1[i] (int64) = address of the thread's scratch, after p0 turns
-WHO = kernel("who", 2, 1, """
+WHO = kernel(
+    "who",
+    2,
+    1,
+    """
   br label %turn
 turn:
   %t = phi i64 [ 0, %loop ], [ %t1, %turn ]
@@ -101,9 +115,19 @@ after:
   %wp = getelementptr i64, ptr %b1, i64 %i
   %w = ptrtoint ptr %scratch to i64
   store i64 %w, ptr %wp
-""")
+""",
+)
 
-TEXT = {"who": WHO, "add": ADD, "scale": SCALE, "update": UPDATE, "gather": GATHER, "rowsum": ROWSUM, "slow": SLOW, "reverse": REVERSE}
+TEXT = {
+    "who": WHO,
+    "add": ADD,
+    "scale": SCALE,
+    "update": UPDATE,
+    "gather": GATHER,
+    "rowsum": ROWSUM,
+    "slow": SLOW,
+    "reverse": REVERSE,
+}
 
 
 def machine() -> cpu.Machine:
@@ -115,7 +139,9 @@ def image(name: str) -> bytes:
     return cpu.object_code(TEXT[name], machine())
 
 
-def call(name: str, slots: tuple[int, ...], units: int, params: tuple[int, ...] = (), writes: tuple[int, ...] | None = None, **more) -> KernelCall:
+def call(
+    name: str, slots: tuple[int, ...], units: int, params: tuple[int, ...] = (), writes: tuple[int, ...] | None = None, **more
+) -> KernelCall:
     """A call of the kernel ``name``; its last buffer is the one written, where ``writes`` doesn't say otherwise."""
     writes = slots[-1:] if writes is None else writes
     reads = more.pop("reads", slots[:-1])
@@ -125,8 +151,8 @@ def call(name: str, slots: tuple[int, ...], units: int, params: tuple[int, ...] 
 def plan(inputs, outputs, slots, steps, *, aliases=(), setup=(), constants=(), errors=(), dims=(), guards=(), **more) -> Plan:
     """A plan of kernels of this module."""
     images = {s.image: image(s.image) for s in (*setup, *steps) if isinstance(s, KernelCall)}
-    return Plan("test", machine().text, tuple(dims), tuple(guards), tuple(inputs), tuple(outputs), tuple(aliases), tuple(slots), tuple(setup),
-                tuple(steps), images, tuple(constants), tuple(errors), **more)  # fmt: skip
+    parts = map(tuple, (dims, guards, inputs, outputs, aliases, slots, setup, steps))
+    return Plan("test", machine().text, *parts, images, tuple(constants), tuple(errors), **more)
 
 
 def port(name: str, *shape: int, dtype: DType = float32, role: str = "input") -> Port:
@@ -153,7 +179,13 @@ def chained(x: np.ndarray, length: int) -> np.ndarray:
 def lookup(rows: int = 5, n: int = 4, state: bool = True) -> Plan:
     """y = table[indices]; then table-sized state s += y-independent x. An index out of range is error 7."""
     ports = [port("indices", n, dtype=int64), port("x", n), port("table", rows, role="parameter"), port("s", n, role="state")]
-    slots = [Slot("input", 8 * n, 0), Slot("input", 4 * n, 1), Slot("input", 4 * rows, 2), Slot("input", 4 * n, 3), Slot("output", 4 * n, 0)]
+    slots = [
+        Slot("input", 8 * n, 0),
+        Slot("input", 4 * n, 1),
+        Slot("input", 4 * rows, 2),
+        Slot("input", 4 * n, 3),
+        Slot("output", 4 * n, 0),
+    ]
     steps = [
         call("gather", (2, 0, 4), n, (rows, 7), error=7),
         call("update", (3, 1), n, writes=(3,), reads=(3, 1)),

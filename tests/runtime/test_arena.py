@@ -30,12 +30,16 @@ def test_a_chain_takes_two_buffers():
 
 
 def test_best_fit():
-    # At step 1 there are gaps of 4096 and 1536 bytes. 1472 belongs into the second, so that 1408 + 1344 + 1280 fit into the first.
+    # At step 1 there are gaps of 4096 and 1536 bytes. 1472 belongs into the second, so that 1408 + 1344 + 1280 fit into
+    # the first.
     intervals = [(4096, 0, 0), (2048, 0, 3), (1536, 0, 0), (1536, 0, 3), (1472, 1, 1), (1408, 1, 1), (1344, 1, 1), (1280, 1, 1)]
     assert arena.place(intervals)[1] == arena.peak(intervals) == 4096 + 2048 + 1536 + 1536
 
 
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 200)), min_size=1, max_size=15), st.integers(0, 2**31))
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 200)), min_size=1, max_size=15),
+    st.integers(0, 2**31),
+)
 def test_random_plans_compute_what_numpy_does(recipe, seed):
     """Sums of earlier values, of different lengths, in an arena: an overlap in time would show."""
     rng = np.random.default_rng(seed)
@@ -55,7 +59,9 @@ def test_random_plans_compute_what_numpy_does(recipe, seed):
     steps = []
     for i, (a, b) in enumerate(operands):
         final = i == len(operands) - 1
-        slots.append(Slot("output", 4 * sizes[i + 1], 0) if final else Slot("arena", 4 * sizes[i + 1], -1, i, max(i, last[i + 1])))
+        slots.append(
+            Slot("output", 4 * sizes[i + 1], 0) if final else Slot("arena", 4 * sizes[i + 1], -1, i, max(i, last[i + 1]))
+        )
         steps.append(call("add", (a, b, i + 1), sizes[i + 1]))
     exe = Executable(plans=[plan([port("x", 200)], [port("y", sizes[-1])], slots, steps)])
     assert np.array_equal(exe(x), values[-1])

@@ -30,17 +30,35 @@ def test_assemble_and_load(opt):
 
 
 def test_refused_code_quotes_llvm_and_the_line():
-    for text, said in [("define i64 @f( {\n", "expected"), (_ADD.replace("ret i64 %c", "ret i32 0"), "ret i32 0"), (_ADD.replace("%a, %b", "%a, %zz"), "zz")]:
+    for text, said in [
+        ("define i64 @f( {\n", "expected"),
+        (_ADD.replace("ret i64 %c", "ret i32 0"), "ret i32 0"),
+        (_ADD.replace("%a, %b", "%a, %zz"), "zz"),
+    ]:
         with pytest.raises(InternalError, match=said):
             cpu.assemble(text, "", "")
     with pytest.raises(InternalError, match="link"):
-        cpu.load(cpu.assemble("declare void @no_such_thing()\ndefine void @f() {\n call void @no_such_thing()\n ret void\n}", "", ""), ["f"])
+        cpu.load(
+            cpu.assemble("declare void @no_such_thing()\ndefine void @f() {\n call void @no_such_thing()\n ret void\n}", "", ""),
+            ["f"],
+        )
     with pytest.raises(InternalError, match="link"):
         cpu.load(cpu.assemble(_ADD, "", ""), ["g"])
 
 
 def test_libm_and_imports():
-    text = "declare double @cos(double)\ndeclare i64 @mine(i64)\ndefine i64 @f(i64 %a, i64 %b) {\n %x = sitofp i64 %a to double\n %y = call double @cos(double %x)\n %z = fptosi double %y to i64\n %m = call i64 @mine(i64 %b)\n %r = add i64 %z, %m\n ret i64 %r\n}"  # noqa: E501
+    text = """
+declare double @cos(double)
+declare i64 @mine(i64)
+define i64 @f(i64 %a, i64 %b) {
+  %x = sitofp i64 %a to double
+  %y = call double @cos(double %x)
+  %z = fptosi double %y to i64
+  %m = call i64 @mine(i64 %b)
+  %r = add i64 %z, %m
+  ret i64 %r
+}
+"""
     mine = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(lambda x: 10 * x)
     at = cpu.load(cpu.assemble(text, "", ""), ["f"], {"mine": ctypes.cast(mine, ctypes.c_void_p).value})["f"]
     assert ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(at)(0, 7) == 71
@@ -77,7 +95,14 @@ def test_targets(monkeypatch):
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="levels of x86-64")
 def test_a_level_restricts_the_features():
     """The text uses a vector of 16 floats: in zmm registers on v4 only; no level uses more than it names."""
-    text = "define void @f(ptr %p) {\n %v = load <16 x float>, ptr %p\n %w = fadd <16 x float> %v, %v\n store <16 x float> %w, ptr %p\n ret void\n}"
+    text = """
+define void @f(ptr %p) {
+  %v = load <16 x float>, ptr %p
+  %w = fadd <16 x float> %v, %v
+  store <16 x float> %w, ptr %p
+  ret void
+}
+"""
     for level, register in (("x86-64-v4", "zmm"), ("x86-64-v3", "ymm"), ("x86-64-v2", "xmm")):
         machine = cpu.named_machine(level)
         seen = cpu.disassemble(text, machine.cpu, machine.flags)
@@ -105,8 +130,13 @@ def test_other_platforms_get_a_typed_error(monkeypatch):
 
 
 def test_importing_the_runtime_loads_neither_llvm_nor_the_compiler():
-    code = "import sys, kerogen.runtime.executable; print([m for m in sys.modules if m.split('.')[0] in ('llvmlite', 'networkx', 'onnx', 'h5py') or m.startswith('kerogen.compiler')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=dict(os.environ, PYTHONPATH=os.getcwd()))
+    code = (
+        "import sys, kerogen.runtime.executable; heavy = ('llvmlite', 'networkx', 'onnx', 'h5py')\n"
+        "print([m for m in sys.modules if m.split('.')[0] in heavy or m.startswith('kerogen.compiler')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=dict(os.environ, PYTHONPATH=os.getcwd())
+    )
     assert done.stdout == "[]\n", done.stderr
 
 

@@ -28,7 +28,13 @@ def two_threads():
 def added(n: int | None = None):
     size = Dim.free("n", 8) if n is None else n
     slots = [Slot("input", 4 * size, 0), Slot("input", 4 * size, 1), Slot("output", 4 * size, 0)]
-    return plan([port("a", size), port("b", size)], [port("c", size)], slots, [call("add", (0, 1, 2), size)], dims=("n",) if n is None else ())
+    return plan(
+        [port("a", size), port("b", size)],
+        [port("c", size)],
+        slots,
+        [call("add", (0, 1, 2), size)],
+        dims=("n",) if n is None else (),
+    )
 
 
 def test_by_position_by_name_and_run(rng):
@@ -339,7 +345,13 @@ def test_an_index_out_of_range_leaves_state_unchanged(rng, count, two_threads):
 
 def test_update_of_an_input_goes_to_a_copy(rng):
     slots = [Slot("input", 20, 0), Slot("input", 20, 1)]
-    p = plan([port("x", 5), port("d", 5)], [port("y", 5)], slots, [call("update", (0, 1), 5, writes=(0,), reads=(0, 1))], aliases=((0, 0),))
+    p = plan(
+        [port("x", 5), port("d", 5)],
+        [port("y", 5)],
+        slots,
+        [call("update", (0, 1), 5, writes=(0,), reads=(0, 1))],
+        aliases=((0, 0),),
+    )
     exe = Executable(plans=[p])
     x, d = rng.normal(size=(2, 5)).astype("f")
     keep = x.copy()
@@ -365,7 +377,13 @@ def _cumsum(x, *, scale):
 
 def test_host_calls_between_native_segments(rng):
     n = Dim.free("n", 6)
-    slots = [Slot("input", 4 * n, 0), Slot("arena", 4 * n, -1, 0, 1), Slot("arena", 4 * n, -1, 1, 2), Slot("output", 4 * n, 0), Slot("output", 4, 1)]
+    slots = [
+        Slot("input", 4 * n, 0),
+        Slot("arena", 4 * n, -1, 0, 1),
+        Slot("arena", 4 * n, -1, 1, 2),
+        Slot("output", 4 * n, 0),
+        Slot("output", 4, 1),
+    ]
     host = HostCall("test.cumsum", (("scale", 0.5),), (1,), (2, 4), "layer", (((n,), float32), ((n,), float32), ((), float32)))
     steps = [call("scale", (0, 1), n, (2,)), host, call("scale", (2, 3), n, (3,))]
     exe = Executable(plans=[plan([port("x", n)], [port("y", n), port("total")], slots, steps, dims=("n",))])

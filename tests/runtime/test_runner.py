@@ -31,8 +31,12 @@ def pool():
 
 def rowsums(rows: int, columns: int):
     slots = [Slot("input", 4 * rows * columns, 0), Slot("output", 4 * rows, 0)]
-    return plan([port("x", rows, columns)], [port("y", rows)], slots,
-                [call("rowsum", (0, 1), rows, (columns,), scratch=4 * columns, nbytes=100 * rows * columns)])  # fmt: skip
+    return plan(
+        [port("x", rows, columns)],
+        [port("y", rows)],
+        slots,
+        [call("rowsum", (0, 1), rows, (columns,), scratch=4 * columns, nbytes=100 * rows * columns)],
+    )
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])  # more threads than cores, too
@@ -77,9 +81,16 @@ def test_independent_steps_and_joins(rng, pool):
     top = 0
     for _ in range(depth):
         a, b, c = len(slots), len(slots) + 1, len(slots) + 2
-        slots += [Slot("arena", 4 * n, -1, max(0, len(steps)), len(steps) + 2), Slot("arena", 4 * n, -1, len(steps) + 1, len(steps) + 2),
-                  Slot("arena", 4 * n, -1, len(steps) + 2, len(steps) + 5)]  # fmt: skip
-        steps += [call("scale", (top, a), n, (1,), nbytes=200_000), call("scale", (top, b), n, (-2,), nbytes=200_000), call("add", (a, b, c), n, nbytes=200_000)]
+        slots += [
+            Slot("arena", 4 * n, -1, max(0, len(steps)), len(steps) + 2),
+            Slot("arena", 4 * n, -1, len(steps) + 1, len(steps) + 2),
+            Slot("arena", 4 * n, -1, len(steps) + 2, len(steps) + 5),
+        ]
+        steps += [
+            call("scale", (top, a), n, (1,), nbytes=200_000),
+            call("scale", (top, b), n, (-2,), nbytes=200_000),
+            call("add", (a, b, c), n, nbytes=200_000),
+        ]
         top = c
     slots[top] = Slot("output", 4 * n, 0)
     exe = Executable(plans=[plan([port("x", n)], [port("y", n)], slots, steps)])
@@ -90,16 +101,27 @@ def test_independent_steps_and_joins(rng, pool):
     for _ in range(300):
         assert np.array_equal(exe(x), want)
     groups = next(iter(exe._bounds.values())).table.groups
-    assert (groups[1:, runner.GROUP_AFTER] < np.arange(len(groups) - 1)).any()  # the two sides of a diamond don't wait for each other
+    assert (
+        groups[1:, runner.GROUP_AFTER] < np.arange(len(groups) - 1)
+    ).any()  # the two sides of a diamond don't wait for each other
 
 
 def test_memory_is_not_reused_before_it_is_read(rng, pool):
     """b takes a's place in the arena: it waits until all of a has been read, though it needs nothing of that step."""
     pool(3)
     n = 20_000
-    slots = [Slot("input", 4 * n, 0), Slot("arena", 4 * n, -1, 0, 1), Slot("output", 4 * n, 0), Slot("arena", 4 * n, -1, 2, 3), Slot("output", 4 * n, 1)]
+    slots = [
+        Slot("input", 4 * n, 0),
+        Slot("arena", 4 * n, -1, 0, 1),
+        Slot("output", 4 * n, 0),
+        Slot("arena", 4 * n, -1, 2, 3),
+        Slot("output", 4 * n, 1),
+    ]
     # Reversed: what one thread reads of a, the other one writes of b.
-    steps = [call(f, s, n, (k,), nbytes=500_000) for f, s, k in [("scale", (0, 1), 2), ("reverse", (1, 2), n), ("scale", (0, 3), 4), ("reverse", (3, 4), n)]]
+    steps = [
+        call(f, s, n, (k,), nbytes=500_000)
+        for f, s, k in [("scale", (0, 1), 2), ("reverse", (1, 2), n), ("scale", (0, 3), 4), ("reverse", (3, 4), n)]
+    ]
     exe = Executable(plans=[plan([port("x", n)], [port("y", n), port("z", n)], slots, steps)])
     x = rng.normal(size=n).astype("f")
     two, four, one = (np.float32(k) for k in (2, 4, 1))
@@ -142,7 +164,8 @@ class Alarm(Exception):
 
 
 def _interrupted(exe, when) -> float:
-    """Calls ``exe``; another thread sends a signal, whose handler raises, as soon as ``when()``. Seconds from there to the exception."""
+    """Calls ``exe``; another thread sends a signal, whose handler raises, as soon as ``when()``. Seconds from there to the
+    exception."""
     sent = []
 
     def handler(*_):
@@ -207,11 +230,16 @@ def test_error_in_the_first_part_stops_before_a_late_part(pool):
     pool(2)
     n = 20_000
     slots = [Slot("input", 8 * n, 0), Slot("input", 40, 1), Slot("output", 4 * n, 0), Slot("input", 4 * n, 2)]
-    steps = [call("gather", (1, 0, 2), n, (10, 3), error=3, nbytes=500_000), call("update", (3, 2), n, writes=(3,), reads=(3, 2), nbytes=500_000)]
+    steps = [
+        call("gather", (1, 0, 2), n, (10, 3), error=3, nbytes=500_000),
+        call("update", (3, 2), n, writes=(3,), reads=(3, 2), nbytes=500_000),
+    ]
     ports = [port("k", n, dtype=int64), port("t", 10, role="parameter"), port("s", n, role="state")]
     s = Value(np.zeros(n, "f"))
-    exe = Executable(plans=[plan(ports, [port("y", n), port("s2", n)], slots, steps, aliases=((1, 2),), errors=(ErrorSite(3, "out"),))],
-                     bindings=[Value(np.ones(10, "f")), s])  # fmt: skip
+    exe = Executable(
+        plans=[plan(ports, [port("y", n), port("s2", n)], slots, steps, aliases=((1, 2),), errors=(ErrorSite(3, "out"),))],
+        bindings=[Value(np.ones(10, "f")), s],
+    )
     good, bad = np.zeros(n, int), np.zeros(n, int)
     bad[-1] = 10
     done = 0
@@ -249,7 +277,9 @@ def test_fork(rng, pool, tmp_path):
             assert np.array_equal(exe(x), want)
         print("fine")
     """)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=dict(os.environ, PYTHONPATH=os.getcwd()))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=dict(os.environ, PYTHONPATH=os.getcwd())
+    )
     assert done.stdout == "fine\n", done.stderr
 
 
@@ -273,7 +303,9 @@ def test_ending_the_process_while_threads_work():
         print("fine")
     """)
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=dict(os.environ, PYTHONPATH=os.getcwd()))
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=dict(os.environ, PYTHONPATH=os.getcwd())
+        )
         assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
 
 
@@ -304,13 +336,18 @@ def test_new_sizes_and_pools_while_others_call(rng, pool):
 
 
 def test_epochs_never_claim_twice(rng, pool):
-    """Every unit is executed exactly once per call: s += x on state shows a chunk done twice or not at all. Most of the threads have no
-    core, so the others compete for their chunks."""
+    """Every unit is executed exactly once per call: s += x on state shows a chunk done twice or not at all. Most of the threads
+    have no core, so the others compete for their chunks."""
     pool(8)
     n = 999
     slots = [Slot("input", 4 * n, 0), Slot("input", 4 * n, 1)]
-    p = plan([port("x", n), port("s", n, role="state")], [port("s2", n)], slots,
-             [call("update", (1, 0), n, writes=(1,), reads=(1, 0), nbytes=30_000_000)], aliases=((0, 1),))  # fmt: skip
+    p = plan(
+        [port("x", n), port("s", n, role="state")],
+        [port("s2", n)],
+        slots,
+        [call("update", (1, 0), n, writes=(1,), reads=(1, 0), nbytes=30_000_000)],
+        aliases=((0, 1),),
+    )
     s = Value(np.zeros(n, "f"))
     exe = Executable(plans=[p], bindings=[s])
     x = np.ones(n, "f")

@@ -27,15 +27,65 @@ def rich(rng: np.random.Generator) -> Plan:
     with recording() as guards:
         assert n > 4 and not n * t < 3 and ceil_div(n, 3) == 3
     size = dim_max(4 * n * t + 8, ceil_div(n, 16) * 64) - n % 3
-    ports = (Port("x", (n, 3, t), dtype.float32), Port("w", (2,), dtype.bfloat16, "parameter"), Port("s", (), dtype.uint64, "state"))
-    constants = (rng.normal(size=(3, 2)).astype("f"), rng.normal(size=5).astype(ml_dtypes.bfloat16), np.empty((0, 4), np.int8), np.array(True))
-    slots = (Slot("input", size, 0), Slot("constant", 24, 0), Slot("prepared", 64), Slot("arena", size, -1, 1, 2), Slot("output", 4 * n, 0))
-    host = HostCall("f", (("a", 1.5), ("b", (1, None, float("inf"))), ("c", constants[0]), ("d", dtype.int8), ("e", n), ("f", b"\0x")), (0,), (3,), "o",
-                    (((n, 3), dtype.float32), ((), dtype.bool_)))  # fmt: skip
-    kernel = KernelCall("k", "scale", (0, 3), (0, size - n), (n * t, -5), ceil_div(n, 4), 4 * n, 7, "kernel", "layer 'café'", 2 * n, n, (0,), (3,))
+    ports = (
+        Port("x", (n, 3, t), dtype.float32),
+        Port("w", (2,), dtype.bfloat16, "parameter"),
+        Port("s", (), dtype.uint64, "state"),
+    )
+    constants = (
+        rng.normal(size=(3, 2)).astype("f"),
+        rng.normal(size=5).astype(ml_dtypes.bfloat16),
+        np.empty((0, 4), np.int8),
+        np.array(True),
+    )
+    slots = (
+        Slot("input", size, 0),
+        Slot("constant", 24, 0),
+        Slot("prepared", 64),
+        Slot("arena", size, -1, 1, 2),
+        Slot("output", 4 * n, 0),
+    )
+    host = HostCall(
+        "f",
+        (("a", 1.5), ("b", (1, None, float("inf"))), ("c", constants[0]), ("d", dtype.int8), ("e", n), ("f", b"\0x")),
+        (0,),
+        (3,),
+        "o",
+        (((n, 3), dtype.float32), ((), dtype.bool_)),
+    )
+    kernel = KernelCall(
+        "k",
+        "scale",
+        (0, 3),
+        (0, size - n),
+        (n * t, -5),
+        ceil_div(n, 4),
+        4 * n,
+        7,
+        "kernel",
+        "layer 'café'",
+        2 * n,
+        n,
+        (0,),
+        (3,),
+    )
     report = {"fused": ["a", ("b", 2)], "seconds": {"lower": 0.25, "emit": float("nan")}, "n": 3, 5: None, "flag": True}
-    return Plan("p", machine().text, ("n", "time"), tuple(guards.items()), ports, (Port("y", (n,), dtype.int32),), ((0, 2),), slots, (kernel,),
-                (kernel, host), {"k": image("scale"), "other": b""}, constants, (ErrorSite(7, "out"),), report)  # fmt: skip
+    return Plan(
+        "p",
+        machine().text,
+        ("n", "time"),
+        tuple(guards.items()),
+        ports,
+        (Port("y", (n,), dtype.int32),),
+        ((0, 2),),
+        slots,
+        (kernel,),
+        (kernel, host),
+        {"k": image("scale"), "other": b""},
+        constants,
+        (ErrorSite(7, "out"),),
+        report,
+    )
 
 
 def same(a, b) -> bool:
@@ -108,11 +158,26 @@ def opened(data: bytes) -> tuple[dict, bytes]:
     return json.loads(data[16:start]), data[start + -start % 64 : -32]
 
 
-@pytest.mark.parametrize("header", [b"", b"{", b"[]", b"null", b"{}", b'{"plans":[]}', b"\xff\xfe", b"[" * 100_000, b'{"plans":{},"arrays":[],"sections":[]}',
-                                    b'{"plans":[],"arrays":[["float32",[2],0]],"sections":[]}', b'{"plans":[],"arrays":[],"sections":[[0,1000]]}',
-                                    b'{"plans":[],"arrays":[],"sections":[[-64,1]]}', b'{"plans":[],"arrays":[["float32",[1e9],0]],"sections":[[0,4]]}',
-                                    b'{"plans":[],"arrays":[["float32",[4611686018427387904,4],0]],"sections":[[0,0]]}',
-                                    b'{"plans":[1],"arrays":[],"sections":[]}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"plans":[]}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"plans":{},"arrays":[],"sections":[]}',
+        b'{"plans":[],"arrays":[["float32",[2],0]],"sections":[]}',
+        b'{"plans":[],"arrays":[],"sections":[[0,1000]]}',
+        b'{"plans":[],"arrays":[],"sections":[[-64,1]]}',
+        b'{"plans":[],"arrays":[["float32",[1e9],0]],"sections":[[0,4]]}',
+        b'{"plans":[],"arrays":[["float32",[4611686018427387904,4],0]],"sections":[[0,0]]}',
+        b'{"plans":[1],"arrays":[],"sections":[]}',
+    ],
+)
 def test_hostile_headers(header):
     with pytest.raises(ModelFormatError):
         serialize.loads(sealed(header, bytes(128)))
