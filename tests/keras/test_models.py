@@ -88,7 +88,18 @@ def free_time(k):
     return k.Model(x, [k.layers.GlobalAveragePooling1D()(y), k.layers.Dense(2)(y + k.ops.mean(y, axis=1, keepdims=True))])
 
 
+def called_elsewhere(k):
+    """Layers that also belong to other graphs: the numbers of their calls here differ from those there."""
+    dense, elsewhere = k.layers.Dense(4, name="shared"), k.Input((4,))
+    dense(dense(elsewhere))
+    x = k.Input((4,), name="here")
+    y = dense(x)
+    dense(elsewhere)
+    return k.Model(x, k.layers.Add()([dense(y), y]))
+
+
 MODELS = [
+    (called_elsewhere, lambda n, r: r.standard_normal((n, 4))),
     (cnn, lambda n, r: r.standard_normal((n, 13, 11, 3))),
     (deferred, lambda n, r: r.standard_normal((n, 7))),
     (residual, lambda n, r: r.standard_normal((n, 9, 8, 4))),
