@@ -316,8 +316,8 @@ def _reduces_trailing(n: Node) -> bool:
             continue
         seen.add(x)
         if x.op.kind == "reduction":
-            rank = x.inputs[0].rank
-            return tuple(x.op.axes) == tuple(range(rank - len(x.op.axes), rank))
+            rank, axes = x.inputs[0].rank, getattr(x.op, "axes", None)  # argmax has one axis and starts no row
+            return axes is not None and tuple(axes) == tuple(range(rank - len(axes), rank))
         if x.op.kind in ("elementwise", "movement"):
             stack.extend(i for i in x.inputs if i.type.size is x.type.size or key(i.type.size) == key(x.type.size))
     return False

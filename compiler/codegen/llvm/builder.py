@@ -179,7 +179,7 @@ class Builder:
 
     def name_for(self, hint: str = "v") -> str:
         self._count += 1
-        return f"%{hint}{self._count}"
+        return f"%{hint}{'_' if hint[-1].isdigit() else ''}{self._count}"  # r14 + 3 is not r + 143
 
     def new_block(self, hint: str) -> Block:
         n = self._labels[hint] = self._labels.get(hint, -1) + 1
