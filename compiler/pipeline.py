@@ -164,7 +164,8 @@ def compile_graph(graph: Graph, *, target: Target | None = None, dims: Sequence[
         if VERIFY.get() >= 2:
             check_kernel(call.kernel, code.symbol, code.object, code.params, code.units, code.scratch)
         dump.kernel(call, code, time.perf_counter() - started, lambda: assembly(code.text, target))
-        sites.extend(ErrorSite(base + i + 1, m) for i, m in enumerate(call.errors))
+        where = f" (in {', '.join(call.origins[:2])})" if call.origins else ""
+        sites.extend(ErrorSite(base + i + 1, m + where) for i, m in enumerate(call.errors))
         nbytes: int = 0
         for v in dict.fromkeys(call.values):
             nbytes = nbytes + v.nbytes

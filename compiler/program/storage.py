@@ -39,6 +39,9 @@ def _rewritten(calls: list[Call], program: Program, target: Target, fixed: set[V
             continue
         names = [b.name for b in call.kernel.buffers]
         source = call.values[names.index(form.b.buffer.name)]
+        if form.row_count == 1 and source not in fixed:  # each element is used once: packing costs what the product costs
+            out.append(call)
+            continue
         k = (source, _layout_key(form, schedule))
         if k not in packed:
             packing, value = _packing(form, schedule, source, call)
