@@ -310,7 +310,7 @@ entry:
   br label %head
 head:
   %g = phi i64 [ %g0, %entry ], [ %gnext, %tail ]
-  %synced = phi i64 [ %synced0, %entry ], [ %syncedt, %tail ]
+  %synced = phi i64 [ %synced0, %entry ], [ %s, %tail ]
   %in = icmp ult i64 %g, %end
   br i1 %in, label %begin, label %finish
 begin:
@@ -413,26 +413,24 @@ ranged:
   br i1 %others_left, label %range, label %count_up
 count_up:
   %worked = icmp ne i64 %mine1, 0
-  br i1 %worked, label %report, label %profile
+  br i1 %worked, label %profile, label %tail
+profile:
+  {_at("tip", "%ctx", CTX_TIMES)}
+  %times = load ptr, ptr %tip
+  %timing = icmp ne ptr %times, null
+  br i1 %timing, label %stamp, label %report
+stamp:
+  ; the latest of its threads' times is the group's; written before the group counts as complete
+  %clk = call i64 @now()
+  %tp = getelementptr i64, ptr %times, i64 %g
+  atomicrmw max ptr %tp, i64 %clk seq_cst
+  br label %report
 report:
   %d = getelementptr i64, ptr %done, i64 %g
   atomicrmw add ptr %d, i64 %mine1 seq_cst
   call void @notify(ptr %pool)
-  br label %profile
-profile:
-  {_at("tip", "%ctx", CTX_TIMES)}
-  %times = load ptr, ptr %tip
-  %timing0 = icmp ne ptr %times, null
-  %timing = and i1 %timing0, %caller
-  br i1 %timing, label %stamp, label %tail
-stamp:
-  %gone1 = call i1 @wait(ptr %pool, ptr %ctx, i64 %g, i64 %base)
-  %clk = call i64 @now()
-  %tp = getelementptr i64, ptr %times, i64 %g
-  store i64 %clk, ptr %tp
   br label %tail
 tail:
-  %syncedt = phi i64 [ %s, %profile ], [ %s, %stamp ]
   %gnext = add i64 %g, 1
   br label %head
 finish:
