@@ -10,13 +10,26 @@ _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod
           "le": "<=", "gt": ">", "ge": ">=", "and": "&", "or": "|", "xor": "^"}
 
 
+_LONG = 400  # characters of a part used more than once from which it gets a name: text stays linear where parts of parts are shared
+
+
 def expr_text(root: Expr, names: dict[int, str] | None = None) -> str:
-    """One line. ``names`` gives shared parts a name instead of repeating their text."""
+    """One line. ``names`` gives shared parts a name instead of repeating their text; long shared parts are defined before: "t0 := ...; ... t0 ..."."""
     memo: dict[int, str] = dict(names or {})
-    for e in post_order([root]):
+    order = post_order([root])
+    uses: dict[int, int] = {}
+    for e in order:
+        for c in e.children:
+            uses[id(c)] = uses.get(id(c), 0) + 1
+    defined: list[str] = []
+    for e in order:
         if id(e) not in memo:
-            memo[id(e)] = _one(e, [memo[id(c)] for c in e.children])
-    return memo[id(root)]
+            one = _one(e, [memo[id(c)] for c in e.children])
+            if len(one) > _LONG and uses.get(id(e), 0) > 1:
+                defined.append(f"t{len(defined)} := {one}; ")
+                one = f"t{len(defined) - 1}"
+            memo[id(e)] = one
+    return "".join(defined) + memo[id(root)]
 
 
 def _one(e: Expr, c: list[str]) -> str:
