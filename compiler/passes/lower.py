@@ -171,7 +171,8 @@ def _extract(values: list[Expr], axes: tuple[Axis, ...], outputs: list[Buffer]) 
     folds = [e for e in post_order(values) if isinstance(e, Fold)]
     grid = axes
     if folds:
-        used = set().union(*[axes_of(f) for f in folds])
+        # Nothing is read where nothing is stored: an axis of extent 0, which no index mentions, stays around the folds.
+        used = set().union(*[axes_of(f) for f in folds], [a for a in axes if type(a.extent) is not Dim and a.extent == 0])
         inner = [a for a in axes if a not in used]
         leading = tuple(a for a in axes if a in used)
         if inner and leading == axes[: len(leading)] and not any(isinstance(f.monoid, Dot) for f in folds) and _long(inner):
