@@ -18,6 +18,7 @@ from ...compiler.ir.evaluate import evaluate
 from ...compiler.ir.graph import Graph, Input, Node, post_order
 from ...runtime.dim import Dim
 from ...runtime.dtype import DType, as_dtype, int64
+from ...runtime.errors import ShapeError
 
 _FOLD_ELEMENTS = 2**20
 _SMALL_INPUT = 256  # elements of an input whose values may shape the graph
@@ -55,8 +56,6 @@ class Weight:
         """A new value of the same shape; compiled plans use it from the next call on."""
         array = np.asarray(array)
         if array.shape != self.array.shape:
-            from ...runtime.errors import ShapeError
-
             raise ShapeError(f"weight {self.name!r} is {list(self.array.shape)}, got {list(array.shape)}")
         self.array = np.ascontiguousarray(array, self.array.dtype)
         self.version += 1

@@ -73,6 +73,7 @@ def test_new_weights_are_served(rng):
     for t in proto.graph.initializer:
         if t.name == "w2":
             t.CopyFrom(oracle("onnx").numpy_helper.from_array(new, "w2"))
+    assert model.weights["w2"].version == 1, "what plans prepared from the old weights must know"
     after = model(x)
     close(after, reference(proto, {"x": x}))
     assert np.abs(after[0] - before).max() > 1e-3
