@@ -183,7 +183,7 @@ class Builder:
 
     def new_block(self, hint: str) -> Block:
         n = self._labels[hint] = self._labels.get(hint, -1) + 1
-        block = Block(f"{hint}{n}" if n else hint)
+        block = Block(f"{hint}${n}" if n else hint)  # labels and values share their names: no value's has a "$"
         self.blocks.append(block)
         return block
 
