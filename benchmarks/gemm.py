@@ -1,8 +1,10 @@
-"""float32 matrix products through the compiler against the FMA peak of the same rounds, one thread; error against float64 beside NumPy's.
+"""float32 matrix products through the compiler against the FMA peak of the same rounds, one thread; error against float64 beside
+NumPy's.
 
     KEROGEN_TARGET=x86-64-v4 python -m benchmarks.gemm [--sizes 512,1024] [--rounds 30] [--json]
 
-``share``: the product's rate over the peak's, in the same round (median, p5, p95). ``prepared``: the second operand is a weight, packed once.
+``share``: the product's rate over the peak's, in the same round (median, p5, p95). ``prepared``: the second operand is a weight,
+packed once.
 ``error``: rms of the difference from the float64 product, relative to its rms; ``numpy_error``: NumPy's own.
 """
 
@@ -104,7 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if good else 1
     print(f"float32 GEMM, 1 thread, {target.name}, {args.rounds} alternated rounds, load {os.getloadavg()[0]:.1f}")
     print(
-        f"{'n':>6}{'peak':>10}{'GFLOP/s':>10}{'share':>8}{'p5':>7}{'p95':>7}{'prepared':>10}{'share':>8}{'error':>11}{'NumPy':>11}"
+        f"{'n':>6}{'peak':>10}{'GFLOP/s':>10}{'share':>8}{'p5':>7}{'p95':>7}"
+        f"{'prepared':>10}{'share':>8}{'error':>11}{'NumPy':>11}"
     )
     for r in rows:
         s, p, g = r["share"]["inputs"], r["share"]["prepared"], r["gflops"]

@@ -1,6 +1,7 @@
 """The FMA peak of one core, measured: a loop of independent fused multiply-adds on full vectors, nothing else.
 
-What the kernels of a benchmark are compared with. It has to be measured in the same rounds as they are: clocks change with load and heat.
+What the kernels of a benchmark are compared with. It has to be measured in the same rounds as they are: clocks change with load
+and heat.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """``kerogen bench``: a model timed by itself or beside other runtimes, in alternated rounds of one process.
 
-The machine that a benchmark runs on is rarely quiet, so nothing is timed once: in each round every runner is timed in turn (in alternating
-order, after a pause in which spinning worker threads of the other go to sleep), and what is reported is the median over rounds, its spread,
+The machine that a benchmark runs on is rarely quiet, so nothing is timed once: in each round every runner is timed in turn (in
+alternating
+order, after a pause in which spinning worker threads of the other go to sleep), and what is reported is the median over rounds,
+its spread,
 and the ratio of the two times *within* a round, which a slow phase of the machine changes least.
 """
 
@@ -97,7 +99,8 @@ def bench(
 ) -> BenchReport:
     """Times ``model`` (a .onnx or .keras path, or a model) on ``arrays`` (or random inputs), beside ``peers`` ("onnxruntime").
 
-    ``threads``: of every runner (default: the cores this process may use). ``shapes``: whole shapes of inputs; free dimensions are 1 otherwise.
+    ``threads``: of every runner (default: the cores this process may use). ``shapes``: whole shapes of inputs; free dimensions
+    are 1 otherwise.
     """
     from .runtime import threads as pool
 

@@ -169,8 +169,8 @@ def _compare(args: argparse.Namespace) -> int:
     good = all(r["ok"] for r in rows)
     worst_row = max(rows, key=lambda r: r["scaled"])
     text = (
-        f"{'ok' if good else 'WRONG'}   {sum(r['ok'] for r in rows)} of {len(rows)} outputs within rtol {args.rtol:g}, atol {args.atol:g} of {peer.label}"
-        f" (largest difference {worst_row['max_difference']:.2g} in {worst_row['output']!r})"
+        f"{'ok' if good else 'WRONG'}   {sum(r['ok'] for r in rows)} of {len(rows)} outputs within rtol {args.rtol:g},"
+        f" atol {args.atol:g} of {peer.label} (largest difference {worst_row['max_difference']:.2g} in {worst_row['output']!r})"
     )
     _print(args, {"ok": good, "peer": peer.label, "outputs": rows}, text)
     return OK if good else WRONG

@@ -1,4 +1,5 @@
-"""Other runtimes that ``kerogen bench --against`` and ``kerogen check --against`` run beside kerogen. Imported only when named."""
+"""Other runtimes that ``kerogen bench --against`` and ``kerogen check --against`` run beside kerogen. Imported only when named.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from .runtime.errors import ArgumentError, ModelFormatError
 
 
 class Peer(Protocol):
-    """A model in another runtime. ``label`` names it with its version; ``run`` takes arrays by input name and gives the outputs in order."""
+    """A model in another runtime. ``label`` names it with its version; ``run`` takes arrays by input name and gives the outputs
+    in order.
+    """
 
     label: str
 

@@ -115,7 +115,9 @@ class Call:
 
     # --- attributes
     def attr(self, name: str, default: Any = _MISSING) -> Any:
-        """An attribute's value: the node's, else the standard's default at this opset, else ``default``; refused where there is none."""
+        """An attribute's value: the node's, else the standard's default at this opset, else ``default``; refused where there is
+        none.
+        """
         a = self.attributes.get(name)
         if a is not None:
             if isinstance(a.value, Refused):

@@ -67,7 +67,8 @@ def _slice(w: Writer, n: Node) -> str:
     stops = []
     for b, m, s, whole in zip(o.starts, o.sizes, o.steps, x.shape):
         stop = b + m * s
-        # A stop before the first element is written as the least integer (-1 would mean the last one); a whole axis needs no computed size.
+        # A stop before the first element is written as the least integer (-1 would mean the last one); a whole axis needs no
+        # computed size.
         stops.append(-(2**62) if s < 0 and stop < 0 else 2**62 if s == 1 and key((stop,)) == key((whole,)) else stop)
     axes = w.constant(np.arange(x.rank, dtype=np.int64))
     return w.emit("Slice", [w.expanded(x), w.ints(o.starts), w.ints(stops), axes, w.ints(o.steps)])

@@ -72,7 +72,8 @@ _SAME = {  # op class -> ONNX operator with the same operands and meaning
 def to_proto(graph: Graph, bindings: Sequence[Any], *, name: str | None = None, opset: int = OPSET) -> ModelProto:
     """An ONNX model of ``graph``; ``bindings`` have the arrays of its "parameter" inputs, in order.
 
-    Raises UnsupportedOpError that lists every op without an ONNX form, ArgumentError for an opset below 13 or a graph with donated state.
+    Raises UnsupportedOpError that lists every op without an ONNX form, ArgumentError for an opset below 13 or a graph with
+    donated state.
     """
     if not 13 <= opset <= 24:
         raise ArgumentError(f"models are written in opsets 13 to 24, not {opset}")
@@ -85,7 +86,9 @@ def to_proto(graph: Graph, bindings: Sequence[Any], *, name: str | None = None, 
 
 
 def save(model: Any, path: str | os.PathLike, *, opset: int = OPSET) -> None:
-    """Writes a model (anything with ``trace(dims)`` and ``bindings``: a loaded ONNX model) as the ONNX file ``path``, whole or not at all."""
+    """Writes a model (anything with ``trace(dims)`` and ``bindings``: a loaded ONNX model) as the ONNX file ``path``, whole or
+    not at all.
+    """
     proto = to_proto(model.trace(_Free()), model.bindings, opset=opset)
     data = proto.SerializeToString()
     target = Path(path)

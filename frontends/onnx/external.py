@@ -1,8 +1,11 @@
 """External data: the one place that opens a file which a model names.
 
-A model file is not trusted. Its external tensors may only be regular files below the model's own folder, reached without any link:
-names are refused before anything is opened, each path component is opened with ``O_NOFOLLOW`` relative to the folder above it, and what
-is checked (type, link count, length) is the open descriptor, the one that is then read (CVE-2022-25882, CVE-2024-27318, CVE-2026-27489 and
+A model file is not trusted. Its external tensors may only be regular files below the model's own folder, reached without any
+link:
+names are refused before anything is opened, each path component is opened with ``O_NOFOLLOW`` relative to the folder above it,
+and what
+is checked (type, link count, length) is the open descriptor, the one that is then read (CVE-2022-25882, CVE-2024-27318,
+CVE-2026-27489 and
 CVE-2026-34446 in onnx's own loader were each a check of a *name*).
 """
 
@@ -16,14 +19,16 @@ import numpy as np
 
 from ...runtime.errors import ModelFormatError
 
-# A region that several tensors name is read once; regions that overlap otherwise must not ask for more memory than the files hold.
+# A region that several tensors name is read once; regions that overlap otherwise must not ask for more memory than the files
+# hold.
 _MAX_DEPTH = 32
 
 
 class ExternalData:
     """Reads byte ranges of files below ``folder`` (None: the model came as bytes, so it can have no external data).
 
-    ``allow_links``: follow symbolic links and accept hard links (for caches of downloaded models that consist of links). Set by the caller only.
+    ``allow_links``: follow symbolic links and accept hard links (for caches of downloaded models that consist of links). Set by
+    the caller only.
     """
 
     def __init__(self, folder: Path | None, *, allow_links: bool = False) -> None:
@@ -46,13 +51,15 @@ class ExternalData:
                 raise ModelFormatError(f"tensor {tensor!r}: external data {location!r} is not a regular file")
             if st.st_nlink != 1 and not self.allow_links:
                 raise ModelFormatError(
-                    f"tensor {tensor!r}: external data {location!r} has {st.st_nlink} hard links; pass allow_links=True if you trust it"
+                    f"tensor {tensor!r}: external data {location!r} has {st.st_nlink} hard links;"
+                    " pass allow_links=True if you trust it"
                 )
             if length is None:
                 length = st.st_size - offset
             if offset < 0 or length < 0 or offset + length > st.st_size:
                 raise ModelFormatError(
-                    f"tensor {tensor!r}: external data {location!r} has {st.st_size} bytes, the model asks for {length} at {offset}"
+                    f"tensor {tensor!r}: external data {location!r} has {st.st_size} bytes,"
+                    f" the model asks for {length} at {offset}"
                 )
             identity = (st.st_dev, st.st_ino)
             region = (*identity, offset, length)

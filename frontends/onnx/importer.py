@@ -46,9 +46,11 @@ class Scope:
 
 
 class Importer:
-    """A model ready to be traced. ``inputs`` are those the caller gives; ``free`` names the free dimensions; ``weights`` are the bindings.
+    """A model ready to be traced. ``inputs`` are those the caller gives; ``free`` names the free dimensions; ``weights`` are the
+    bindings.
 
-    ``dims`` fixes free dimensions by name; ``shapes`` gives inputs whole shapes (ints, names or None), also those of unstated rank;
+    ``dims`` fixes free dimensions by name; ``shapes`` gives inputs whole shapes (ints, names or None), also those of unstated
+    rank;
     ``values`` makes inputs constants (those whose values shape the graph: a Reshape's target that is an input of the model).
     """
 
@@ -136,7 +138,9 @@ class Importer:
 
     # --- tracing
     def trace(self, dims: Mapping[str, int]) -> Graph:
-        """The graph where each free dimension has the size ``dims`` gives. Raises one error that lists everything that can't be compiled."""
+        """The graph where each free dimension has the size ``dims`` gives. Raises one error that lists everything that can't be
+        compiled.
+        """
         graph, issues = self.attempt(dims)
         if issues or graph is None:
             raise error_of(self.model.name, len(self.model.graph.nodes), issues)
@@ -333,7 +337,9 @@ class Importer:
         ]
 
     def _attributes(self, n: NodeDef, scope: Scope) -> dict[str, Attribute]:
-        """The node's attributes, references to the surrounding function's attributes resolved (left out where the caller gave none)."""
+        """The node's attributes, references to the surrounding function's attributes resolved (left out where the caller gave
+        none).
+        """
         out = {}
         for name, a in n.attributes.items():
             if isinstance(a.value, Reference):

@@ -24,7 +24,8 @@ _KEEP = 64  # executables of one model for different values of inputs that shape
 class OnnxModel:
     """An ONNX model, read and checked, that ``kg.compile`` takes. Calling it compiles it once and runs it.
 
-    ``inputs`` and ``outputs`` have name, dtype and shape (ints and names of free dimensions); ``weights`` are the bound parameters, by name.
+    ``inputs`` and ``outputs`` have name, dtype and shape (ints and names of free dimensions); ``weights`` are the bound
+    parameters, by name.
     """
 
     def __init__(self, importer: Importer, settings: Mapping[str, Any] | None = None) -> None:
@@ -167,16 +168,21 @@ def load(
 ) -> OnnxModel:
     """The model in an ONNX file (path), its bytes, or a ``ModelProto``.
 
-    ``dims`` fixes free dimensions by name; ``shapes`` gives inputs whole shapes (ints, names, None); ``values`` makes inputs constants.
-    ``opset`` overrides the version of the default operator set that the file states; ``allow_links`` lets external data be reached through
-    links. Raises ``ModelFormatError`` for a damaged or hostile file; what can't be compiled is raised (all at once, ``UnsupportedOpError``) when the model is traced.
+    ``dims`` fixes free dimensions by name; ``shapes`` gives inputs whole shapes (ints, names, None); ``values`` makes inputs
+    constants.
+    ``opset`` overrides the version of the default operator set that the file states; ``allow_links`` lets external data be
+    reached through
+    links. Raises ``ModelFormatError`` for a damaged or hostile file; what can't be compiled is raised (all at once,
+    ``UnsupportedOpError``) when the model is traced.
     """
     settings = {"dims": dims, "shapes": shapes}
     return OnnxModel(Importer(read_model(src, opset=opset, allow_links=allow_links), values=values, **settings), settings)
 
 
 def check(src: Any, *, dims: Mapping[str, int] | None = None, shapes: Mapping[str, tuple] | None = None) -> CheckReport:
-    """Everything that keeps a model from compiling: node, operator, opset, dtype, attribute, reason, hint of each; ``ok`` if there is nothing."""
+    """Everything that keeps a model from compiling: node, operator, opset, dtype, attribute, reason, hint of each; ``ok`` if
+    there is nothing.
+    """
     return load(src, dims=dims, shapes=shapes).check()
 
 

@@ -1,7 +1,9 @@
 """A ``ModelProto`` as plain checked records: what the importer walks. Nothing later touches protobuf fields of the file.
 
-Structure is checked here (names defined before use, each once; attributes typed; every tensor's bytes against its shape), so that a hostile or
-damaged file is refused with a ``ModelFormatError`` before anything is computed from it. Whether operators are *supported* is the importer's question.
+Structure is checked here (names defined before use, each once; attributes typed; every tensor's bytes against its shape), so that
+a hostile or
+damaged file is refused with a ``ModelFormatError`` before anything is computed from it. Whether operators are *supported* is the
+importer's question.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class Refused:
 
 @dataclass(frozen=True)
 class Attribute:
-    """``value``: int, float, str, array, GraphDef, a tuple of one of these, Reference or Refused. ``proto`` is what the file has."""
+    """``value``: int, float, str, array, GraphDef, a tuple of one of these, Reference or Refused. ``proto`` is what the file has.
+    """
 
     value: Any
     proto: AttributeProto = field(repr=False)
@@ -117,7 +120,9 @@ def domain_of(name: str) -> str:
 
 
 def read_model(src: Any, *, opset: int | None = None, allow_links: bool = False) -> ModelDef:
-    """The model in ``src``: a path, the file's bytes, or a ``ModelProto``. ``opset`` overrides the version of the default domain that the file states."""
+    """The model in ``src``: a path, the file's bytes, or a ``ModelProto``. ``opset`` overrides the version of the default domain
+    that the file states.
+    """
     folder, name = None, "model"
     if isinstance(src, ModelProto):
         proto, nbytes = src, 0

@@ -14,7 +14,8 @@ from .values import Known, Unknown, Value, Weight, evaluated
 
 @operator("If")
 def _if(call: Call) -> tuple[Value, ...]:
-    """The branch that is taken where that is known now; else both, and a selection if they agree in type (nodes have no effects)."""
+    """The branch that is taken where that is known now; else both, and a selection if they agree in type (nodes have no effects).
+    """
     branches = [call.attr("then_branch"), call.attr("else_branch")]
     if not all(isinstance(b, GraphDef) for b in branches):
         raise call.invalid("has no branches", "then_branch")

@@ -1,4 +1,6 @@
-"""Convolutions and pooling. ONNX's NCHW becomes the compiler's channels-last by a transposition on either side, which cancel between neighbours."""
+"""Convolutions and pooling. ONNX's NCHW becomes the compiler's channels-last by a transposition on either side, which cancel
+between neighbours.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def channels_first(x: Node) -> Node:
 
 
 class Window:
-    """The window attributes of a convolution or pooling: ``kernel``, ``strides``, ``dilations``, ``padding`` (low, high) per spatial axis.
+    """The window attributes of a convolution or pooling: ``kernel``, ``strides``, ``dilations``, ``padding`` (low, high) per
+    spatial axis.
 
     ``extra`` is what ``ceil_mode`` adds behind the high padding, per axis.
     """
@@ -39,7 +42,8 @@ class Window:
         pads = tuple(call.attr("pads", (0,) * 2 * n))
         if len(self.kernel) != n or len(self.strides) != n or len(self.dilations) != n or len(pads) != 2 * n:
             raise call.invalid(
-                f"has kernel {list(self.kernel)}, strides {list(self.strides)}, dilations {list(self.dilations)}, pads {list(pads)}"
+                f"has kernel {list(self.kernel)}, strides {list(self.strides)}, dilations {list(self.dilations)},"
+                f" pads {list(pads)}"
                 f" for {n} spatial axes",
                 "pads",
             )
@@ -157,7 +161,8 @@ def _conv_transpose(call: Call) -> Node:
     else:
         sizes = tuple(f - pads[i] - pads[i + n] for i, f in enumerate(full))
         low = pads[:n]
-    # The high padding that makes the convolution of the result have the image's size; negative where rows at the end are seen by no window.
+    # The high padding that makes the convolution of the result have the image's size; negative where rows at the end are seen by
+    # no window.
     edges = tuple((lo, s * (m - 1) + r - t - lo) for lo, s, m, r, t in zip(low, strides, spatial, reach, sizes))
     kernels = ops.transpose(w, (*range(2, w.rank), 1, 0))
     y = channels_first(ops.conv_transpose(channels_last(x), kernels, sizes, strides, edges, dilations, groups))

@@ -17,7 +17,9 @@ from .values import Known, as_objects
 
 
 def operands(call: Call) -> tuple[Node, Node]:
-    """Both inputs of a binary operator, of one type; before opset 7 the second is aligned by the attribute ``axis`` and broadcast only if asked."""
+    """Both inputs of a binary operator, of one type; before opset 7 the second is aligned by the attribute ``axis`` and broadcast
+    only if asked.
+    """
     a, b = call.node(0), call.node(1)
     if a.dtype is not b.dtype:
         raise call.invalid(f"has operands of types {a.dtype} and {b.dtype}")

@@ -41,7 +41,8 @@ def _batch_normalization(call: Call) -> tuple[Node, ...]:
         )
         mean, var = batch_mean, batch_var
     dtype = _stash(x.dtype)
-    # One multiplication and one addition a place; what hangs from the weights alone is computed once, and folds into a convolution.
+    # One multiplication and one addition a place; what hangs from the weights alone is computed once, and folds into a
+    # convolution.
     factor = ops.div(ops.cast(scale, dtype), ops.sqrt(ops.add(ops.cast(var, dtype), epsilon)))
     offset = ops.sub(ops.cast(bias, dtype), ops.mul(ops.cast(mean, dtype), factor))
     y = ops.add(ops.mul(ops.cast(x, dtype), per_channel(factor, x.rank)), per_channel(offset, x.rank))

@@ -70,7 +70,8 @@ def _ranges(call: Call, shape: tuple[int, ...]) -> list[tuple[int, int, int]]:
 
 
 def _clamped(i: int, n: int, low: int, high: int) -> int:
-    """A slice bound: negative counts from the end, then clamped to [low, high]. Compares (recording guards) only where it must."""
+    """A slice bound: negative counts from the end, then clamped to [low, high]. Compares (recording guards) only where it must.
+    """
     if key(i) == key(n) and key(high) == key(n):
         return i
     if type(i) is not Dim and abs(i) > 2**48:  # "to the end", whatever the size

@@ -1,7 +1,9 @@
 """The table of operators: one handler each, for all versions of the operator.
 
-``@operator("Gemm")`` registers a function of a ``Call``; versions are told apart inside it by ``call.version`` (the opset in effect).
-``@fold("Gather")`` registers how an operator computes on values known while importing (NumPy arrays, of dtype object where sizes are free).
+``@operator("Gemm")`` registers a function of a ``Call``; versions are told apart inside it by ``call.version`` (the opset in
+effect).
+``@fold("Gather")`` registers how an operator computes on values known while importing (NumPy arrays, of dtype object where sizes
+are free).
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def operator(*names: str, domain: str = "") -> Callable:
 
 
 def fold(*names: str, domain: str = "") -> Callable:
-    """Registers ``fold(call, *arrays) -> array | list of arrays | None`` (None: not foldable after all); absent inputs are None."""
+    """Registers ``fold(call, *arrays) -> array | list of arrays | None`` (None: not foldable after all); absent inputs are None.
+    """
     return _into(FOLDS, names, domain)
 
 

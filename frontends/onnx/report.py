@@ -11,7 +11,8 @@ from ...runtime.errors import KerogenError, ModelFormatError, UnsupportedOpError
 
 @dataclass(frozen=True)
 class Issue:
-    """One node that can't be compiled. ``kind``: "unsupported" (kerogen lacks it) or "invalid" (the model breaks a rule of ONNX)."""
+    """One node that can't be compiled. ``kind``: "unsupported" (kerogen lacks it) or "invalid" (the model breaks a rule of ONNX).
+    """
 
     node: str
     operator: str
@@ -37,7 +38,9 @@ class Refusal(Exception):
 
 
 class NeedsValues(Exception):
-    """Raised where the structure of the graph (a shape, an axis, a limit) depends on the values of these small inputs of the model."""
+    """Raised where the structure of the graph (a shape, an axis, a limit) depends on the values of these small inputs of the
+    model.
+    """
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__(f"needs the values of {', '.join(names)}")
@@ -74,7 +77,8 @@ class CheckReport:
     def __str__(self) -> str:
         out = [
             f"{self.name}  ONNX opset {self.opset}{f' ({self.producer})' if self.producer else ''}"
-            f"{f'   {size_text(self.nbytes)}' if self.nbytes else ''}   {self.nodes} nodes, {len(self.operators)} kinds of operator"
+            f"{f'   {size_text(self.nbytes)}' if self.nbytes else ''}"
+            f"   {self.nodes} nodes, {len(self.operators)} kinds of operator"
         ]
         out += [f"  input   {t}" for t in self.inputs]
         out += [f"  output  {t}" for t in self.outputs]
@@ -109,9 +113,8 @@ def table(issues: Sequence[Issue]) -> str:
         facts = ", ".join(
             x for x in (f"opset {i.opset}" if i.opset else "", i.dtype, f"attribute {i.attribute}" if i.attribute else "") if x
         )
-        lines.append(
-            f'  {i.title:{width}}  node "{i.node}"{f"  used {count[k]}x" if count[k] > 1 else ""}{f"  ({facts})" if facts else ""}  {detail}'
-        )
+        often = f"  used {count[k]}x" if count[k] > 1 else ""
+        lines.append(f'  {i.title:{width}}  node "{i.node}"{often}{f"  ({facts})" if facts else ""}  {detail}')
     return "\n".join(lines)
 
 

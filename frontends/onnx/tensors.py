@@ -74,7 +74,9 @@ def checked_shape(dims, what: str) -> tuple[int, ...]:
 
 
 def to_array(t: TensorProto, external: ExternalData, what: str = "") -> np.ndarray:
-    """The array of a TensorProto (read-only). Raises ModelFormatError, or UnsupportedOpError for an element type that kerogen lacks."""
+    """The array of a TensorProto (read-only). Raises ModelFormatError, or UnsupportedOpError for an element type that kerogen
+    lacks.
+    """
     what = what or f"tensor {t.name!r}"
     shape = checked_shape(t.dims, what)
     if t.HasField("segment"):

@@ -1,7 +1,8 @@
 """What a name stands for while a model is imported.
 
 * ``Node``: a tensor of the graph.
-* ``Known``: a value known now. Its array may be of dtype object and then holds ints that can be ``Dim``s: shape arithmetic over a free batch stays
+* ``Known``: a value known now. Its array may be of dtype object and then holds ints that can be ``Dim``s: shape arithmetic over a
+free batch stays
   an expression (NumPy's own functions on object arrays do the arithmetic by calling Python's operators).
 * ``Weight``: an initializer that becomes a "parameter" input where it is used as a tensor, so that a plan serves new weights.
 * ``Unknown``: the result of a node that can't be compiled; what hangs from it is not reported again.
@@ -26,7 +27,9 @@ _SMALL_INPUT = 256  # elements of an input whose values may shape the graph
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """``array`` with element type ``dtype``; of NumPy dtype object only if some element is a Dim (``dtype`` is then an integer type)."""
+    """``array`` with element type ``dtype``; of NumPy dtype object only if some element is a Dim (``dtype`` is then an integer
+    type).
+    """
 
     array: np.ndarray
     dtype: DType
@@ -113,7 +116,9 @@ def as_node(x: Known) -> Node:
 
 
 def small_inputs(n: Node) -> tuple[str, ...]:
-    """Names of the model's inputs that ``n`` depends on, if it depends on nothing else than constants and they are small integers or scalars."""
+    """Names of the model's inputs that ``n`` depends on, if it depends on nothing else than constants and they are small integers
+    or scalars.
+    """
     leaves = [m for m in post_order([n]) if isinstance(m.op, Input)]
     small = all(
         m.op.role == "input"

@@ -11,14 +11,17 @@ import numpy as np
 
 from tests.oracle import oracle
 
-# The official tolerances (rtol of the case, atol 1e-7), except for results in a half type: the reference rounds every intermediate to it, a compiler
+# The official tolerances (rtol of the case, atol 1e-7), except for results in a half type: the reference rounds every
+# intermediate to it, a compiler
 # need not, so two units of the last place are allowed there.
 _HALF = {"float16": 2.0**-9, "bfloat16": 2.0**-6}
 
 
 @cache
 def node_cases() -> dict:
-    """The single-operator cases by name. They are made in memory with NumPy's global generator: seeded here, so that all runs see the same inputs."""
+    """The single-operator cases by name. They are made in memory with NumPy's global generator: seeded here, so that all runs see
+    the same inputs.
+    """
     loader = oracle("onnx.backend.test.loader")
     state = np.random.get_state()
     np.random.seed(0)

@@ -62,7 +62,9 @@ def cnn(rng):
 
 
 def transformer(rng, heads: int = 3, width: int = 24):
-    """A block as exporters write it: heads split by Reshape with computed shapes, decomposed attention and GELU, layer norm by parts."""
+    """A block as exporters write it: heads split by Reshape with computed shapes, decomposed attention and GELU, layer norm by
+    parts.
+    """
     weights = normal(
         rng,
         wq=(width, width),

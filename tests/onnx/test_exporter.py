@@ -44,7 +44,9 @@ def test_models_come_back(make, rng, tmp_path):
 
 
 def both(build, arrays, opset=17, free=True):
-    """Outputs of ONNX Runtime and of the evaluator for ``build(*leaves)``; the first axis of every operand is free (one dimension "n")."""
+    """Outputs of ONNX Runtime and of the evaluator for ``build(*leaves)``; the first axis of every operand is free (one dimension
+    "n").
+    """
     shapes = [((Dim.free("n", a.shape[0]), *a.shape[1:]) if free and a.ndim else a.shape) for a in arrays]
     kinds = {np.dtype(np.float32): float32, np.dtype(np.int64): int64, np.dtype(bool): bool_}
     leaves = [leaf(f"x{i}", TensorType(s, kinds[a.dtype])) for i, (s, a) in enumerate(zip(shapes, arrays))]

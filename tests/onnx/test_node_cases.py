@@ -1,6 +1,8 @@
-"""All of onnx's single-operator tests, each with its expected outcome (node_outcomes.txt): "pass", or "refuse" with a typed error.
+"""All of onnx's single-operator tests, each with its expected outcome (node_outcomes.txt): "pass", or "refuse" with a typed
+error.
 
-After a change that makes more cases pass: python -m tests.onnx.test_node_cases writes the list anew; read the difference before committing it.
+After a change that makes more cases pass: python -m tests.onnx.test_node_cases writes the list anew; read the difference before
+committing it.
 """
 
 from __future__ import annotations
