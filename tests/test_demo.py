@@ -70,7 +70,7 @@ def test_the_command(tmp_path):
     (_, _), (scans, labels) = digits.load_data()
     assert f"One scan of a {labels[0]}:\n\n{demo.drawing(scans[0])}\n" in out
     assert re.search(r"\d µs per inference", out)
-    guess, probability = re.search(r"says (\d), with probability ([\d.]+)", out).groups()
+    guess, probability = re.search(r"says (\d), with probability (\d\.\d+)", out).groups()
 
     keras = oracle("keras")
     expected = np.asarray(keras.models.load_model(tmp_path / "m.keras").predict(demo.images(scans), verbose=0))

@@ -7,6 +7,10 @@ from typing import Any
 from ...runtime.dtype import as_dtype
 from ...runtime.errors import ArgumentError
 
+__all__ = ["backend", "disable_interactive_logging", "dtype_policy", "enable_interactive_logging", "epsilon", "floatx", "image_data_format",
+           "is_interactive_logging_enabled", "set_dtype_policy", "set_epsilon", "set_floatx", "set_image_data_format", "standardize_data_format",
+           "standardize_dtype"]
+
 _VALUES: dict[str, Any] = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last", "interactive_logging": True}
 
 

@@ -237,7 +237,7 @@ def test_several_processes(folder):
     context = multiprocessing.get_context("fork")
     wrong = context.Value("i", 0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")  # of threads at a fork, JAX's among them where another test loaded it
         workers = [context.Process(target=_hammer, args=(str(folder), s, wrong)) for s in range(3)]
         for w in workers:
             w.start()
