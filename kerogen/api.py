@@ -328,6 +328,24 @@ def from_keras(model: Any) -> Any:
     return found
 
 
+class _Traceable:
+    """What the exporter asks of a model: ``trace`` and ``bindings``."""
+
+    def __init__(self, model: Any, inputs: Any):
+        self.trace, self.bindings, _, self.name, _ = traced(model, inputs)
+
+
+def save_onnx(model: Any, path: str | os.PathLike, inputs: Any = None, *, opset: int | None = None) -> None:
+    """Writes the inference function of ``model`` as an ONNX file, whole or not at all.
+
+    ``model`` is anything that ``kerogen.compile`` takes; ``inputs`` are specs or examples for functions. Raises ``UnsupportedOpError`` that lists every
+    op without an ONNX form, and ``ArgumentError`` for an opset below 13.
+    """
+    from .frontends.onnx.exporter import OPSET, save
+
+    save(_Traceable(model, inputs), path, opset=OPSET if opset is None else opset)
+
+
 def set_num_threads(n: int | None) -> None:
     """Threads that calls use from now on; None: the cores this process may run on."""
     from .runtime.threads import set_num_threads as set_threads
