@@ -50,7 +50,7 @@ class Group:
         heavy = [n.op.name.lower() for n in self.members if n.op.kind in ("contraction", "window", "scatter", "reduction")]
         rest = [k for k in kinds if k not in heavy]
         names = list(dict.fromkeys([*reversed(heavy), *reversed(rest)]))
-        return "_".join(names[:4]) or "copy"
+        return "_".join(names[:4]) or self.roots[0].op.name.lower()
 
 
 @dataclass(frozen=True)
