@@ -53,8 +53,13 @@ class _Run:
 
     def execute(self) -> None:
         grid = self.kernel.axes
+        pending: list[tuple[Store, list[np.ndarray]]] = []  # neighbouring stores: all values first, then all writes
         for st in self.kernel.stages:
             own = st.axes
+            if isinstance(st, Store) and st.combine is None:
+                pending.append((st, self._stored(st, grid + own + st.over)))
+                continue
+            self._write(pending)
             if isinstance(st, Stage):
                 dims = grid + own
                 self.locals[st.name] = (self._broadcast(self._eval([st.expr], dims)[0], dims),)
@@ -70,11 +75,20 @@ class _Run:
                     total = np.sum(values[0].astype(wide) * values[1].astype(wide), axis=axes, dtype=wide)
                     self.locals[st.name] = (total.astype(st.acc.np),)
             elif isinstance(st, Store):
-                self._store(st, grid + own + st.over)
+                self._store(st, self._stored(st, grid + own + st.over))
+        self._write(pending)
 
-    def _store(self, st: Store, dims: tuple[Axis, ...]) -> None:
+    def _write(self, pending: list[tuple[Store, list[np.ndarray]]]) -> None:
+        for st, values in pending:
+            self._store(st, values)
+        pending.clear()
+
+    def _stored(self, st: Store, dims: tuple[Axis, ...]) -> list[np.ndarray]:
+        """What a store writes, and where: its indices, its value, its guard."""
         exprs = [*st.index, st.expr] + ([] if st.guard is None else [st.guard])
-        values = [self._broadcast(v, dims) for v in self._eval(exprs, dims)]
+        return [self._broadcast(v, dims) for v in self._eval(exprs, dims)]
+
+    def _store(self, st: Store, values: list[np.ndarray]) -> None:
         n = len(st.index)
         where, value = values[:n], values[n]
         keep = values[n + 1].reshape(-1) if st.guard is not None else slice(None)
@@ -147,7 +161,7 @@ class _Run:
         if guard is not None and not np.all(inside | ~guard):
             raise InternalError(f"{self.kernel.name}: guarded load outside {e.buffer.name}{array.shape}")
         if guard is None:
-            return array[tuple(where)] if n else array.reshape((1,) * (c[0].ndim if c else 0))
+            return array[tuple(where)] if n else array.reshape((1,) * (c[0].ndim if c else 0)).copy()
         if array.size == 0:
             return np.broadcast_to(c[n + 1], np.broadcast_shapes(guard.shape, c[n + 1].shape, *[i.shape for i in where]))
         safe = tuple(np.where(guard, i, 0) for i in where)

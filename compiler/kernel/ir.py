@@ -4,7 +4,8 @@ The meaning of a kernel (``interp`` executes it): for every point of ``axes`` (i
 order. A ``Reduce`` or ``Contract`` stage computes, for every point of its own ``axes``, the fold of its operands over ``over``;
 a ``Stage`` an expression; later stages read them by ``Ref(name, index)``. A ``Store`` writes, for every point of its own axes,
 ``buffer[index] = expr`` where ``guard`` holds; with ``combine`` it loops over ``over`` in order and joins each
-value to what the buffer holds (scatter). Two points of ``axes`` never store to the same element.
+value to what the buffer holds (scatter). Two points of ``axes`` never store to the same element. Neighbouring Stores without ``combine``
+are one assignment: all their values are computed before any is written (an update may be written where its old value lies).
 
 Kinds of kernels that the emitters tell apart by form:
 * map: one or more Stores whose own axes are empty (all axes are parallel);

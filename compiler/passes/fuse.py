@@ -203,6 +203,10 @@ class _Fuser:
                 changed = False
                 for h in sorted(self.reads[g], key=self.groups.index):
                     if h.mode == "map" and h.setup == g.setup and self._joinable(h, g):
+                        if self.fuel is not None:
+                            self.fuel -= 1
+                            if self.fuel < 0:
+                                return
                         self._join(h, g)
                         changed = True
                         break

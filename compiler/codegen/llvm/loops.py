@@ -168,6 +168,7 @@ class _Loops:
         for i, st in enumerate(self.kernel.stages):
             axis = self.plan.inner[i] if self.plan.axis is None else None
             if isinstance(st, Store):
+                self._compute_before_writing(i)
                 self._store(st, axis)
             elif isinstance(st, Stage):
                 used = self._stage(st, axis, used)
@@ -204,6 +205,15 @@ class _Loops:
             while width > 2 and width // 2 >= axis.extent % self.plan.lanes:
                 width //= 2
         return width
+
+    def _compute_before_writing(self, i: int) -> None:
+        """Values of store i and of those right after it: one may be written where the next one's operand lies."""
+        for st in self.kernel.stages[i:]:
+            if not isinstance(st, Store) or st.combine is not None or st.over or st.axes:
+                return
+            self.em.walk(st.expr)
+            if st.guard is not None:
+                self.em.walk(st.guard)
 
     def _store(self, st: Store, axis: Axis | None) -> None:
         em = self.em
