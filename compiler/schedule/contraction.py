@@ -111,12 +111,17 @@ def choose_gemm(form: ContractForm, target: Target) -> GemmSchedule:
     if m == 1:  # of a free size too: the guard keeps single rows and several in plans of their own
         vectors = _fitting(n, lanes, 8)
         return GemmSchedule(1, vectors, lanes, 1, 256, True)
-    vectors = _fitting(n, lanes, 4 if target.registers >= 32 else 2)
-    spare = target.registers - 2 - vectors  # B vectors and one broadcast stay in registers beside the accumulators
-    rows = max(2, min(8 if vectors > 1 else 12, spare // vectors))  # one register per row pointer bounds them too
-    if type(m) is not Dim:
-        tiles = ceil_div(m, rows)
-        rows = ceil_div(m, tiles)
+    wide = 4 if target.registers >= 32 else 2
+    few = m <= 8  # a guard again: one tile of up to eight rows
+    if few:
+        rows = 8 if type(m) is Dim else m
+        vectors = _fitting(n, lanes, max(1, min(wide, (target.registers - 2) // (rows + 1))))
+    else:
+        vectors = _fitting(n, lanes, wide)
+        spare = target.registers - 2 - vectors  # B vectors and one broadcast stay in registers beside the accumulators
+        rows = max(2, min(8 if vectors > 1 else 12, spare // vectors))  # one register per row pointer bounds them too
+        if type(m) is not Dim:
+            rows = ceil_div(m, ceil_div(m, rows))
     weights = form.depth * n * form.contract.acc.itemsize
     panels_outer = type(weights) is Dim or weights > 1 << 18
     return GemmSchedule(rows, vectors, lanes, 8, 256, panels_outer)

@@ -123,7 +123,8 @@ class _Sizes(dict):
     """Values of free dimensions for a first trace: those given, 7 for others."""
 
     def __missing__(self, name: str) -> int:
-        return Dim.free(name, 7)
+        self[name] = Dim.free(name, 7)
+        return self[name]
 
 
 class Traced:
