@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from kerogen.runtime.errors import IndexRangeError
 from kerogen.runtime.executable import Executable, Value
 
 from ..compare import assert_close, assert_same_bits
+from ..oracle import oracle
 
 N = 37
 
@@ -159,9 +161,8 @@ def arrays_of(graph: Graph, rng: np.random.Generator) -> list[np.ndarray]:
     return [rng.standard_normal(x.shape).astype(np.float32) if x.dtype.is_float else rng.integers(0, 11, x.shape).astype(np.int32) for x in graph.inputs]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_donation(name: str, rng: np.random.Generator) -> None:
-    """Three calls in a row: interpreted, with 1 and with 2 threads, at every target."""
+def calls_of(name: str, rng: np.random.Generator) -> tuple[Graph, list[np.ndarray], list[int], list[list[np.ndarray]]]:
+    """A case's graph, its arrays at the start, the numbers of its states, and what three calls in a row give."""
     inputs, outputs, aliases = CASES[name]()
     graph = Graph(inputs, outputs, aliases, name=name)
     start = arrays_of(graph, rng)
@@ -172,12 +173,32 @@ def test_donation(name: str, rng: np.random.Generator) -> None:
         expected.append(evaluate(graph, now))
         for out, i in aliases:
             now[i] = expected[-1][out].copy()
+    return graph, start, states, expected
 
+
+@pytest.mark.parametrize("name", CASES)
+def test_donation_interpreted(name: str, rng: np.random.Generator) -> None:
+    """Three calls of the kernels' naive meaning; one as Triton source."""
+    graph, start, _, expected = calls_of(name, rng)
     memory = [a.copy() for a in start]
     program = program_of(graph, Target.host())
     for want in expected:
         for k, (a, e) in enumerate(zip(interpret_program(program, memory), want)):
             assert_close(a, e, 1e-4, what=f"{name}: interpreted output {k}")
+    oracle("triton")
+    from kerogen.compiler.codegen.triton.interpreter import interpret_program as triton_program
+
+    memory = [a.copy() for a in start]
+    program = program_of(graph, replace(Target.host(), arch="cuda"))
+    for k, (a, e) in enumerate(zip(triton_program(program, memory), expected[0])):
+        assert_close(a, e, 1e-4, what=f"{name}: output {k} by Triton")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_donation_native(name: str, rng: np.random.Generator) -> None:
+    """Three calls in a row, with 1 and with 2 threads."""
+    graph, start, states, expected = calls_of(name, rng)
+    aliases = graph.aliases
     for threads in (1, 2):
         values = [Value(start[i].copy()) for i in states]
         exe = Executable(plans=[compile_graph(graph)], bindings=values)

@@ -48,8 +48,9 @@ class _Generic:
         if type(self.points) is not Dim and self.points == 0:
             return self.em, 0
         self._grid()
-        for st in self.kernel.stages:
+        for i, st in enumerate(self.kernel.stages):
             if isinstance(st, Store):
+                self._compute_before_writing(i)
                 (self._scatter if st.combine is not None else self._store)(st)
         return self.em, ceil_div(self.points, self.schedule.rows)
 
@@ -122,6 +123,13 @@ class _Generic:
         return mapping
 
     # stores
+
+    def _compute_before_writing(self, i: int) -> None:
+        """Values of store i and of those right after it: one may be written where the next one's operand lies."""
+        for st in self.kernel.stages[i:]:
+            if not isinstance(st, Store) or st.combine is not None or st.axes:
+                return
+            self.em.emit(rebase(st.expr, self.mapping))
 
     def _store(self, st: Store) -> None:
         em, n = self.em, extent(st.axes)
