@@ -31,11 +31,15 @@ def _in(*packages: str) -> tuple[str, ...]:
 
 
 LAYERS = (
-    # Importing kerogen.compiler.ir.graph runs the __init__ of every package above it: those import nothing. Nor does the version,
-    # which is a part of cache keys and of saved plans.
-    Layer("packages", ("runtime", "compiler", "compiler.codegen", "frontends", "_version")),
+    # Importing kerogen.compiler.ir.graph runs the __init__ of every package above it: those import nothing. Nor do the version,
+    # which is a part of cache keys and of saved plans, and the digest of the compiler's text, which is one of cache keys.
+    Layer("packages", ("runtime", "compiler", "compiler.codegen", "frontends", "_version", "compiler.version")),
     Layer("base", ("runtime.dtype", "runtime.errors", "runtime.config", "runtime.dim"), ("packages",)),
-    Layer("runtime", ("runtime.*",), ("packages", "base")),
+    # Two parts of the runtime that the compiler's upper half may know: the plan, which is the language between the two, and the
+    # machine: what the CPU has, LLVM's assembler, the cache of objects.
+    Layer("plan", ("runtime.plan",), ("packages", "base")),
+    Layer("machine", ("runtime.cpu", "runtime.cache"), ("packages", "base")),
+    Layer("runtime", ("runtime.*",), ("packages", "base", "plan", "machine")),
     Layer("target", ("compiler.target",), ("packages", "base")),
     Layer("ir", _in("compiler.ir"), ("packages", "base", "target")),
     # A kernel knows buffers, not graphs: never ir.
@@ -43,19 +47,20 @@ LAYERS = (
     Layer("ops", _in("compiler.ops"), ("packages", "base", "target", "ir", "kernel")),
     Layer("passes", _in("compiler.passes"), ("packages", "base", "target", "ir", "kernel", "ops")),
     Layer("schedule", _in("compiler.schedule"), ("packages", "base", "target", "kernel")),
-    Layer("program", _in("compiler.program"), ("packages", "base", "target", "kernel", "schedule")),
+    # Slots and their live ranges are a program's result, and a part of the plan's vocabulary.
+    Layer("program", _in("compiler.program"), ("packages", "base", "plan", "target", "kernel", "schedule")),
     Layer("emit", ("compiler.codegen.*",), ("packages", "base", "target", "kernel", "schedule", "program")),
     # The two backends never import each other.
-    Layer("llvm", _in("compiler.codegen.llvm"), ("packages", "base", "target", "kernel", "schedule", "program", "emit")),
+    Layer("llvm", _in("compiler.codegen.llvm"), ("packages", "base", "machine", "target", "kernel", "schedule", "program", "emit")),
     Layer("triton", _in("compiler.codegen.triton"), ("packages", "base", "target", "kernel", "schedule", "program", "emit")),
     Layer(
         "pipeline",
-        ("compiler.pipeline", "compiler.dump"),
-        ("packages", "base", "runtime", "target", "ir", "kernel", "ops", "passes", "schedule", "program", "emit", "llvm", "triton"),
+        ("compiler.pipeline", "compiler.stages", "compiler.dump", "compiler.check_kernels"),
+        ("packages", "base", "plan", "machine", "runtime", "target", "ir", "kernel", "ops", "passes", "schedule", "program", "emit", "llvm", "triton"),
     ),
     # The two front ends never import each other.
-    Layer("keras", _in("frontends.keras"), ("packages", "base", "runtime", "ir", "ops", "pipeline")),
-    Layer("onnx", _in("frontends.onnx"), ("packages", "base", "runtime", "ir", "ops", "pipeline")),
+    Layer("keras", _in("frontends.keras"), ("packages", "base", "plan", "machine", "runtime", "ir", "ops", "pipeline")),
+    Layer("onnx", _in("frontends.onnx"), ("packages", "base", "plan", "machine", "runtime", "ir", "ops", "pipeline")),
 )
 FACADE = "kerogen"  # every module that no layer above names; it may import everything
 # Patterns of the layers above that a more specific layer below them must win over.
@@ -244,7 +249,8 @@ PLANTED = {
         "compiler/kernel/a.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..ir import graph", "kernel must not import ir"
     ),
     "a runtime that knows the compiler": ("runtime/a.py", "from ..compiler import pipeline", "runtime must not import pipeline"),
-    "dtypes that know the plan": ("runtime/dtype.py", "from . import plan", "base must not import runtime"),
+    "dtypes that know the plan": ("runtime/dtype.py", "from . import plan", "base must not import plan"),
+    "a program that runs": ("compiler/program/a.py", "from ...runtime import executable", "program must not import runtime"),
     "a schedule of graphs": ("compiler/schedule/a.py", "from ..ir import graph", "schedule must not import ir"),
     "one front end in another": ("frontends/onnx/a.py", "from ..keras import layers", "onnx must not import keras"),
     "a front end that runs a pass": ("frontends/keras/a.py", "from ...compiler.passes import fuse", "keras must not import passes"),
@@ -264,6 +270,7 @@ PLANTED = {
 }
 ALLOWED = {
     "the version, anywhere": ("runtime/a.py", "from .._version import __version__"),
+    "a program of a plan's slots": ("compiler/program/a.py", "from ...runtime.plan import Slot"),
     "a pass on graphs and kernels": ("compiler/passes/a.py", "from ..ir import graph\nfrom ..kernel.expr import Expr"),
     "networkx in a pass's function": ("compiler/passes/a.py", "def f():\n    import networkx as nx"),
     "a peer where it is named": ("kerogen/benchmark.py", "def f():\n    import onnxruntime"),
@@ -277,9 +284,9 @@ ALLOWED = {
 def tree(tmp_path):
     """A checkout with the modules that the planted imports name."""
     for name in (
-        "runtime/__init__ runtime/dtype runtime/plan compiler/__init__ compiler/pipeline compiler/ir/__init__ compiler/ir/graph "
+        "runtime/__init__ runtime/dtype runtime/executable runtime/plan compiler/__init__ compiler/pipeline compiler/ir/__init__ compiler/ir/graph "
         "compiler/kernel/__init__ compiler/kernel/expr compiler/ops/__init__ compiler/passes/__init__ compiler/passes/fuse "
-        "compiler/schedule/__init__ compiler/codegen/__init__ compiler/codegen/llvm/__init__ compiler/codegen/triton/__init__ "
+        "compiler/schedule/__init__ compiler/program/__init__ compiler/codegen/__init__ compiler/codegen/llvm/__init__ compiler/codegen/triton/__init__ "
         "compiler/codegen/triton/source frontends/__init__ frontends/keras/__init__ frontends/keras/layers frontends/onnx/__init__ "
         "kerogen/__init__ kerogen/_version kerogen/api"
     ).split():

@@ -233,7 +233,9 @@ def address(index_exprs: Iterable[Expr], steps: Iterable[int]) -> Linear:
         found = next((x for x in terms if isinstance(x, Op) and x.fn is s.mod and isinstance(x.children[1], Const)), None)
         if found is None:
             break
-        k, c = terms.pop(found), found.children[1].value
+        divisor = found.children[1]
+        assert isinstance(divisor, Const)
+        k, c = terms.pop(found), divisor.value
         t, r = linear(found.children[0])
         terms, constant = _sum(terms, t, k), constant + r * k
         terms = _sum(terms, linear(floordiv(found.children[0], c))[0], -c * k)

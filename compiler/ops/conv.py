@@ -7,7 +7,7 @@ and dilation d, along each spatial axis: y[o] = sum over k of x[o*s - l + k*d] *
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -28,6 +28,9 @@ from .geometry import Pairs, at_element, check_window, padded, reached, reaching
 
 def _wide(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float64) if as_dtype(x.dtype).is_float else x
+
+
+Spec = tuple[tuple[int, ...], Pairs, tuple[int, ...], int]  # strides, padding, dilation, groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +81,11 @@ class _Convolution(Op):
     ]
 
     @classmethod
-    def _cases(cls, rng: np.random.Generator):
+    def _cases(cls, rng: np.random.Generator) -> Iterator[tuple[Spec, np.ndarray, np.ndarray, np.ndarray, str]]:
         for x, w, strides, padding, dilation, groups, tag in cls._CASES:
             y = (x[0], *window_sizes("", x[1:-1], w[:-2], strides, padding, dilation), w[-1])
-            arrays = [rng.standard_normal(shape).astype(np.float32) for shape in (x, w, y)]
-            yield (strides, padding, dilation, groups), *arrays, tag
+            x_array, w_array, y_array = (rng.standard_normal(shape).astype(np.float32) for shape in (x, w, y))
+            yield (strides, padding, dilation, groups), x_array, w_array, y_array, tag
 
 
 @dataclass(frozen=True, eq=False)

@@ -278,16 +278,17 @@ class Concat(Op):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
+        cases: list[tuple[int, list[tuple[int, ...]], str]] = [
+            (0, [(3, 5), (2, 5)], "odd"),
+            (1, [(3, 1), (3, 0), (3, 4)], "size0"),
+            (0, [(1,)], "size1"),
+            (1, [(2, 1, 3), (2, 4, 3), (2, 1, 3), (2, 2, 3)], "broadcast"),
+            (2, [(1, 2, 3), (1, 2, 7)], "odd"),
+            (0, [(0, 2), (0, 2)], "size0"),
+        ]
         return [
             Sample(cls(axis), tuple([rng.standard_normal(shape).astype(np.float32) for shape in shapes]), tags=(tag,))
-            for axis, shapes, tag in [
-                (0, [(3, 5), (2, 5)], "odd"),
-                (1, [(3, 1), (3, 0), (3, 4)], "size0"),
-                (0, [(1,)], "size1"),
-                (1, [(2, 1, 3), (2, 4, 3), (2, 1, 3), (2, 2, 3)], "broadcast"),
-                (2, [(1, 2, 3), (1, 2, 7)], "odd"),
-                (0, [(0, 2), (0, 2)], "size0"),
-            ]
+            for axis, shapes, tag in cases
         ]
 
     @classmethod

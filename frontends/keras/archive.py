@@ -8,6 +8,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from typing import Any
 
 from ...runtime.errors import ModelFormatError
@@ -73,8 +74,7 @@ class Archive:
         try:
             with self._zip.open(info) as f:
                 content = f.read(info.file_size + 1)
-        # type: ignore[attr-defined]
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError, zipfile.zlib.error) as e:
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError, zlib.error) as e:
             raise ModelFormatError(f"{self.path}: {name} is damaged ({e}); save or copy the file again") from e
         if len(content) != info.file_size:
             raise ModelFormatError(f"{self.path}: {name} declares {info.file_size:,} bytes, it has {len(content):,}")

@@ -110,7 +110,7 @@ class EarlyStopping(_Monitor):
         baseline=None,
         restore_best_weights=False,
         start_from_epoch=0,
-    ):
+    ) -> None:
         super().__init__(monitor, mode, min_delta)
         self.patience, self.verbose, self.baseline = patience, verbose, baseline
         self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
@@ -305,7 +305,7 @@ class LearningRateScheduler(Callback):
 class CSVLogger(Callback):
     """One line of logs for each epoch."""
 
-    def __init__(self, filename, separator=",", append=False):
+    def __init__(self, filename, separator=",", append=False) -> None:
         super().__init__()
         self.filename, self.sep, self.append = os.fspath(filename), separator, append
         self._file: Any = None

@@ -5,7 +5,7 @@ batches ``(x, y, sample_weight)`` of NumPy arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -248,6 +248,9 @@ def split(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Batch, B
     at = int(n * (1.0 - fraction))
     if at == 0 or at == n:
         raise ArgumentError(f"validation_split={fraction} of {n} samples leaves an empty part")
-    # noqa: E731
-    take: Callable = lambda part, which: None if part is None else map_structure(lambda a: None if a is None else a[which], part)
-    return tuple(take(p, slice(0, at)) for p in parts), tuple(take(p, slice(at, n)) for p in parts)  # type: ignore[return-value]
+
+    def rows(which: slice) -> Batch:
+        x, y, weight = (None if part is None else map_structure(lambda a: None if a is None else a[which], part) for part in parts)
+        return x, y, weight
+
+    return rows(slice(0, at)), rows(slice(at, n))

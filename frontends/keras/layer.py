@@ -556,7 +556,7 @@ def _building(build: Callable) -> Callable:
             self._build_shapes = dict(list(signature.bind(self, *args, **kwargs).arguments.items())[1:])
         self.built = True
 
-    wrapper._wrapped_build = True
+    vars(wrapper)["_wrapped_build"] = True
     return wrapper
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...runtime.errors import ArgumentError, KerogenError
 from .structure import flatten
@@ -54,7 +54,7 @@ def error_context(layer: Layer, call: Call) -> Iterator[None]:
             label = f"{type(layer).__name__} '{layer.name}'"
             shapes = ", ".join(str(known_shape(t.shape)) for t in flatten(list(call.tensors.values())) if t is not None)
             text = str(e) if label in str(e) else f"{label} on input of shape {shapes}: {e}"
-            new = type(e)(text)
+            new: Any = type(e)(text)
             new._kerogen_layer = layer.name
             raise new from e
         raise

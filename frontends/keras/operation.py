@@ -190,7 +190,7 @@ _DEFAULT_CONFIGS = {Operation.get_config}
 _PLAIN = (str, int, float, bool, type(None))
 
 
-def _config_of_call(cls: type, args: tuple, kwargs: dict) -> tuple[dict | None, str]:
+def _config_of_call(cls: type[Operation], args: tuple, kwargs: dict) -> tuple[dict | None, str]:
     """The constructor's arguments as a config, or None and why not: only plain values can be written down."""
     if cls.get_config not in _DEFAULT_CONFIGS:
         return None, ""

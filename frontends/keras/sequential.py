@@ -92,15 +92,21 @@ class Sequential(Model):
             x = layer(x)
         self._functional = Functional(inputs, x, name=self.name)
 
+    def _stated_shape(self) -> tuple | None:
+        """The batch shape of the InputLayer that the stack begins with; None where it begins with another."""
+        first = self._stack[0] if self._stack else None
+        return first.batch_shape if isinstance(first, InputLayer) else None
+
     def _maybe_build(self, call: Any) -> None:
         if not self.built and not isinstance(call.first, (list, tuple, dict)) and call.first is not None:
             from .tensor import known_shape
 
-            if self._stack and not isinstance(self._stack[0], InputLayer):
+            stated = self._stated_shape()
+            if stated is not None:
+                self.build(stated)
+            elif self._stack:
                 shape = known_shape(call.first.shape)
                 self.build((None, *shape[1:]) if shape else shape)
-            elif self._stack:
-                self.build(self._stack[0].batch_shape)
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if self._functional is not None:
@@ -168,8 +174,9 @@ class Sequential(Model):
     def _eager_call(self, args: tuple, kwargs: dict) -> Any:
         if self._functional is None and args and hasattr(args[0], "shape"):
             shape = tuple(args[0].shape)
-            if isinstance(self._stack[0] if self._stack else None, InputLayer):
-                self.build(self._stack[0].batch_shape)
+            stated = self._stated_shape()
+            if stated is not None:
+                self.build(stated)
             elif shape:
                 self.build((None, *shape[1:]))
         if self._functional is not None and args:
@@ -195,11 +202,11 @@ class Sequential(Model):
         config = {"name": self.name, "trainable": self.trainable, "dtype": config["dtype"]}
         config["layers"] = copy.deepcopy([serialize_keras_object(layer) for layer in self._stack])
         if self._functional is not None:
-            config["build_input_shape"] = self._stack[0].batch_shape
+            config["build_input_shape"] = self._stated_shape()
         return config
 
     def get_build_config(self) -> dict | None:
-        return {"input_shape": self._stack[0].batch_shape} if self._functional is not None else None
+        return {"input_shape": self._stated_shape()} if self._functional is not None else None
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> Sequential:

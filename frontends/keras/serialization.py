@@ -328,7 +328,8 @@ def _argument(v: Any, depth: int) -> Any:
     return _deserialize(v, depth + 1)
 
 
-def _find_class(name: str, module: Any, registered: Any, what: str) -> type:
+def _find_class(name: str, module: Any, registered: Any, what: str) -> Any:
+    """The class (which has ``from_config``) that a file names, among the registered and the built-in ones."""
     for key in (registered, name):
         if isinstance(key, str):
             found = get_registered_object(key)

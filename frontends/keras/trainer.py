@@ -71,6 +71,11 @@ class Trainer:
     ``stop_training``.
     """
 
+    # Of the layer that a model is besides.
+    name: str
+    losses: list
+    trainable_variables: list
+
     compiled = False
     optimizer: Any = None
     loss: Any = None

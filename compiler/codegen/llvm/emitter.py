@@ -18,11 +18,11 @@ from typing import Any
 from ....runtime.dim import Dim, Poly
 from ....runtime.dtype import DType, int64
 from ....runtime.errors import InternalError
-from ...target import Target
 from ...kernel.access import Access, access
 from ...kernel.expr import Axis, Bitcast, Cast, Check, Const, Expr, Load, Op, Ref, Where, post_order
 from ...kernel.ir import Buffer, Store
 from ...kernel.simplify import bounds, from_linear, linear, sub
+from ...target import Target
 from ..emit import Walk, Walker
 from .builder import Builder, Cursor, Loop, Module, Value, const, element, iota, lanes, size_of, vector
 from .isa import isa_of
@@ -486,7 +486,6 @@ class LLVMEmitter:
 
     def store(self, st: Store, value: Value, condition: Value | None) -> None:
         """Writes ``value`` to the store's element(s) where ``condition`` (None: always) and the lane mask hold."""
-        b = self.b
         dtype = st.buffer.dtype
         a = access(st.buffer, st.index)
         raw = self.scalars.to_memory(value, dtype)

@@ -23,7 +23,7 @@ from ...kernel.ir import Kernel
 from ...schedule.contraction import ContractForm, GemmSchedule, match_contraction, panels
 from ...target import Target
 from .builder import Builder, Module, Value, const, iota, size_of, vector
-from .emitter import Local, LLVMEmitter
+from .emitter import LLVMEmitter, Local
 from .loops import Emitted
 from .scalars import register_type
 
@@ -60,8 +60,8 @@ def levels_of(form: ContractForm, schedule: GemmSchedule) -> list[Level]:
 
 
 def _same(x: int, y: int) -> bool:
-    if type(x) is Dim or type(y) is Dim:
-        return type(x) is type(y) and x.expr == y.expr  # type: ignore[union-attr]
+    if isinstance(x, Dim) or isinstance(y, Dim):
+        return isinstance(x, Dim) and isinstance(y, Dim) and x.expr == y.expr
     return x == y
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from math import log2
 
 from ....runtime.dim import Dim
-from ...target import Target
 from ...kernel.access import access
 from ...kernel.expr import Axis, Expr, Load, post_order
 from ...kernel.ir import Contract, Kernel, Reduce, Store, stage_exprs
+from ...target import Target
 
 GUESS = 64  # an extent that is known only at run time, when costs are compared
 BLOCK_BYTES = 8192  # of the widest element, per work unit of a kernel that is one long loop

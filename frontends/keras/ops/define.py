@@ -105,7 +105,7 @@ def operation(module: str, tensors: int | tuple[str, ...] = 1, name: str | None 
                 return made.symbolic_call(*operands["*"]) if variadic else made.symbolic_call(*_positional(names, operands, parameters))
             return _compute(cls, operands, attrs)
 
-        function.operation = cls
+        vars(function)["operation"] = cls
         return function
 
     return decorate

@@ -12,6 +12,7 @@ from kerogen.compiler.codegen.llvm.math import VectorMath
 from kerogen.compiler.codegen.llvm.trig import Trigonometry
 from kerogen.compiler.target import Target
 from kerogen.runtime import cpu
+from kerogen.runtime.errors import UnsupportedPlatformError
 
 TARGETS = ["x86-64-v4", "x86-64-v3", "x86-64-v2"]
 
@@ -19,7 +20,7 @@ TARGETS = ["x86-64-v4", "x86-64-v3", "x86-64-v2"]
 def runnable(name):
     try:
         cpu.require(cpu.named_machine(name).text)
-    except Exception:
+    except UnsupportedPlatformError:
         return False
     return True
 
