@@ -101,13 +101,13 @@ def test_strides_guards_and_reversals(shape: tuple[int, ...], level: str) -> Non
 
 
 def test_long_sums_are_folded(rng: np.random.Generator) -> None:
-    """A sum of 2^20 terms: as exact as pairwise summation, not as one chain of float32 additions."""
+    """A sum of 2^20 terms: as exact as pairwise summation; with one chain in each lane the error is 2e-7 to 8e-7."""
     (x,) = inputs_of((3, 1 << 20))
     a = rng.uniform(0, 1, (3, 1 << 20)).astype(np.float32)
     call = program_of(graph_of([ops.sum_(x, (1,))], [x]), target_named("x86-64-v4")).calls[0]
     for level in LEVELS:
         out = check_kernel(call.kernel, {"in0": a.reshape(-1), "out0": np.zeros(3, np.float32)}, target_named(level), rng=rng)["out0"]
-        np.testing.assert_allclose(out, a.astype(np.float64).sum(1), rtol=1e-6)
+        np.testing.assert_allclose(out, a.astype(np.float64).sum(1), rtol=1.3e-7)
     chain = np.add.accumulate(a, axis=1)[:, -1]  # what one accumulator would give
     assert np.max(np.abs(chain / a.astype(np.float64).sum(1) - 1)) > 3e-6
 
