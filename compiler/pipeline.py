@@ -19,7 +19,7 @@ import numpy as np
 from ..runtime import cache, cpu
 from ..runtime.config import VERIFY
 from ..runtime.dim import Dim, recording
-from ..runtime.errors import ModelFormatError
+from ..runtime.errors import ModelFormatError, UserError
 from ..runtime.executable import Executable
 from ..runtime.plan import ErrorSite, KernelCall, Plan, Port
 from ..runtime.serialize import dumps, loads
@@ -242,7 +242,7 @@ def executable(trace: Trace, *, bindings: Sequence[Any] = (), name: str = "graph
     dimensions is compiled now, others when a call tells the sizes. ``options`` has ``threads`` and ``precision`` (``kerogen.Options``); ``ports``:
     those of the graph, where the caller knows them already.
     """
-    inputs, outputs = ports or ports_of(trace(_Nominal()))
+    inputs, outputs = ports or _nominal_ports(trace)
     free = any(type(n) is Dim for p in inputs for n in p.shape)
     plans = [] if free else [plan_of(trace, {}, options, target)]
 
@@ -263,9 +263,26 @@ def ports_of(graph: Graph) -> Ports:
     return inputs, [Port(n, o.shape, o.dtype) for n, o in zip(_output_names(graph), graph.outputs)]
 
 
+def _nominal_ports(trace: Trace) -> Ports:
+    """The ports of a graph whose sizes no call has told yet. Free dimensions that a model adds, or joins to a fixed size, fit each other only at some
+    values, so all have one size first, and 1 (which broadcasts) where the graph refuses that."""
+    try:
+        return ports_of(trace(_Nominal(83)))
+    except UserError:
+        try:
+            return ports_of(trace(_Nominal(1)))
+        except UserError:
+            pass
+        raise
+
+
 class _Nominal(dict):
-    """Free dimensions at sizes that nothing else has, to learn a graph's ports."""
+    """Every free dimension at one size."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
 
     def __missing__(self, name: str) -> int:
-        self[name] = Dim.free(name, 83 + 2 * len(self))
+        self[name] = Dim.free(name, self.size)
         return self[name]

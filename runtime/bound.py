@@ -12,7 +12,7 @@ from . import arena
 from . import runner as r
 from .context import Context, address
 from .dim import resolve
-from .errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from .errors import ArgumentError, DTypeError, IndexRangeError, OutOfMemoryError, ShapeError
 from .host import call as host_call
 from .plan import Plan, Port
 from .prepare import Setup, Store
@@ -26,6 +26,9 @@ class Bound:
     def __init__(self, plan: Plan, values: Mapping[str, int], threads: int, store: Store, timed: bool = False):
         self.plan, self.values = plan, dict(values)
         self.sizes = [resolve(s.nbytes, values) for s in plan.slots]
+        most = max(self.sizes, default=0)
+        if most >= 2**46:  # beyond what a process can address; numbers of the step table would overflow next
+            raise OutOfMemoryError(f"{plan.name}: one array of the call would take {most / 2**40:.0f} TiB")
         self.aliases = dict(plan.aliases)
         feeds = [i for i, p in enumerate(plan.inputs) if p.role == "input"]
         binds = [i for i, p in enumerate(plan.inputs) if p.role != "input"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import runner as r
 from . import threads
+from .errors import OutOfMemoryError
 from .table import Table
 
 HELD_SECONDS = 20e-6  # a call shorter than this keeps Python's lock
@@ -26,7 +27,10 @@ def address(a: np.ndarray) -> int:
 
 def aligned(nbytes: int) -> tuple[np.ndarray, int]:
     """Uninitialised bytes and the first address in them that is a multiple of 64; ``nbytes`` follow it."""
-    memory = np.empty(nbytes + 64, np.uint8)
+    try:
+        memory = np.empty(nbytes + 64, np.uint8)
+    except (MemoryError, ValueError, OverflowError):
+        raise OutOfMemoryError(f"a call needs {nbytes / 2**30:.1f} GiB of working memory, which can't be had") from None
     return memory, (address(memory) + 63) & ~63
 
 

@@ -56,5 +56,9 @@ class StateError(UserError, RuntimeError):
     """A call came too early or twice: a layer not built, a model not compiled for training."""
 
 
+class OutOfMemoryError(UserError, MemoryError):
+    """A call needs more memory than there is; the message says how much."""
+
+
 class InternalError(KerogenError, RuntimeError):
     """kerogen broke one of its own rules. Please report it with the dump that KEROGEN_DUMP writes."""

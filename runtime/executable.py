@@ -26,7 +26,7 @@ from .arguments import PortInfo, Signature, shape_text
 from .bound import Bound
 from .boundcall import BoundCall
 from .context import Context, Stopped
-from .errors import ArgumentError, DTypeError, ModelFormatError, ShapeError, StateError, UnknownNameError
+from .errors import ArgumentError, DTypeError, ModelFormatError, OutOfMemoryError, ShapeError, StateError, UnknownNameError
 from .plan import Plan, Port
 from .prepare import Store
 from .profile import Memory, Profile, Report, measure
@@ -234,6 +234,10 @@ class Executable:
         except Stopped as e:
             changed = changed if e.complete else ()
             raise e.__cause__ from None
+        except MemoryError as e:
+            changed = ()
+            sizes = ", ".join(f"{p.name} {shape_text(p.shape)}" for p in self._outputs)
+            raise OutOfMemoryError(f"{self.name}: no memory for the results ({sizes})") from e
         except Exception:
             changed = () if bound.untouched(context) else changed
             raise

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...runtime.dim import text
+from ...runtime.dim import key, text
 from ...runtime.dtype import DType, as_dtype, bool_, float32, int32, int64
 from ...runtime.errors import DTypeError, IndexRangeError, ShapeError
 from ..ir.graph import Node
@@ -33,6 +33,12 @@ def _check_range(name: str, indices: np.ndarray, size: int) -> None:
 def _checked(e: Expr, size: int, op: Op, ctx: LowerContext) -> Expr:
     e = e if e.dtype is int64 else Cast(e, int64)
     return Check(e, size, ctx.error(f"{op.name}: an index is outside [0, {text(size)})"))
+
+
+def _needs_elements(op: Op, x: TensorType, indices: TensorType) -> None:
+    """An axis without elements has no index that lies inside it."""
+    if key(x.shape[op.axis]) == 0 and all(key(n) != 0 for n in indices.shape):  # type: ignore[attr-defined]
+        raise IndexRangeError(f"{op.name}: axis {op.axis} of {x} has no elements to take")  # type: ignore[attr-defined]
 
 
 def _needs_integers(op: Op, indices: TensorType) -> None:
@@ -100,6 +106,7 @@ class Take(Op):
         _needs_integers(self, indices)
         if not 0 <= self.axis < x.rank:
             raise ShapeError(f"Take: there is no axis {self.axis} in {x}")
+        _needs_elements(self, x, indices)
         return x.with_shape(x.shape[: self.axis] + indices.shape + x.shape[self.axis + 1 :])
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
@@ -252,6 +259,7 @@ class TakeAlongAxis(Op):
         _needs_integers(self, indices)
         if not 0 <= self.axis < x.rank:
             raise ShapeError(f"TakeAlongAxis: there is no axis {self.axis} in {x}")
+        _needs_elements(self, x, indices)
         if not indices.with_dtype(x.dtype).same(
             x.with_shape((*x.shape[: self.axis], *indices.shape[self.axis : self.axis + 1], *x.shape[self.axis + 1 :]))
         ):

@@ -95,6 +95,11 @@ def broadcast_to(x, shape: Sequence[int]) -> Node:
     return node(Broadcast(shape), x)
 
 
+def _sized(n: int) -> str:
+    """A size in a message: a free one with the value that it has."""
+    return repr(n) if type(n) is Dim else text(n)
+
+
 def broadcast_shapes(name: str, *shapes: Sequence[int]) -> tuple[int, ...]:
     """NumPy's common shape; ``name`` is for the error."""
     out: list[int] = []
@@ -114,7 +119,7 @@ def broadcast_shapes(name: str, *shapes: Sequence[int]) -> tuple[int, ...]:
                 n = m
             elif m != 1:
                 raise ShapeError(
-                    f"{name}: shapes {' and '.join(map(shape_text, shapes))} can't be broadcast ({text(n)} against {text(m)})"
+                    f"{name}: shapes {' and '.join(map(shape_text, shapes))} can't be broadcast ({_sized(n)} against {_sized(m)})"
                 )
         out.append(n)
     return tuple(reversed(out))

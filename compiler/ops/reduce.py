@@ -288,14 +288,18 @@ def mean(x, axes=None, keepdims: bool = False) -> Node:
     x = f.constant(x)
     x = x if x.dtype.is_float else f.cast(x, float32)
     at = f.axes_tuple("mean", axes, x.rank)
-    return f.div(sum_(x, at, keepdims), size([x.shape[a] for a in at]))
+    count = size([x.shape[a] for a in at])
+    if x.dtype.itemsize == 2:  # the sum, and the count, may be more than 16 bits hold
+        return f.cast(f.div(sum_(f.cast(x, float32), at, keepdims), count), x.dtype)
+    return f.div(sum_(x, at, keepdims), count)
 
 
 def var(x, axes=None, keepdims: bool = False) -> Node:
     """The mean square distance from the mean (two passes: exact where the mean is large)."""
     x = f.constant(x)
     x = x if x.dtype.is_float else f.cast(x, float32)
-    return mean(f.square(f.sub(x, mean(x, axes, True))), axes, keepdims)
+    wide = f.cast(x, float32) if x.dtype.itemsize == 2 else x
+    return f.cast(mean(f.square(f.sub(wide, mean(wide, axes, True))), axes, keepdims), x.dtype)
 
 
 def _arg(op: type, name: str, x, axes, keepdims: bool, dtype) -> Node:

@@ -254,6 +254,8 @@ def avg_pool(x, window, strides=None, padding=0, dilation=1, count_include_pad: 
     x = f.constant(x)
     x = x if x.dtype.is_float else f.cast(x, float32)
     settings = pool_settings(x, window, strides, padding, dilation)
+    if x.dtype.itemsize == 2:  # sums and counts may be more than 16 bits hold
+        return f.cast(avg_pool(f.cast(x, float32), window, strides, padding, dilation, count_include_pad), x.dtype)
     total = f.node(SumPool(*settings), x)
     if count_include_pad or all(type(w) is not dim.Dim and w <= 0 for pair in settings[2] for w in pair):
         return f.div(total, dim.size(settings[0]))

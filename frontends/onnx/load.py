@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...compiler.ir.graph import Graph
-from ...runtime.dim import Dim, unguarded
+from ...runtime.dim import Dim, resolve, unguarded
 from ...runtime.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
 from .importer import Importer, shape_text
 from .model import NodeDef, ValueInfo, read_model
@@ -206,13 +206,9 @@ def _macs(graph: Graph) -> str:
 
     with unguarded():
         flops = sum((n.op.flops(n) for n in graph.nodes if getattr(n.op, "kind", "") == "contraction"), 0)
-        batch = {d: 1 for n in graph.inputs for d in n.shape if type(d) is Dim}
     if not flops:
         return ""
     if type(flops) is Dim:
-        from ...runtime.dim import resolve
-
-        names = {a for d in batch for m, _ in d.expr for a in m if isinstance(a, str)}
-        flops = resolve(flops, dict.fromkeys(names, 1))
+        flops = resolve(flops, defaultdict(lambda: 1))
         return f"{count_text(flops // 2, 'MAC')} with free dimensions at 1"
     return count_text(flops // 2, "MAC")

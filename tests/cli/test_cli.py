@@ -167,6 +167,7 @@ def test_wrong_input_types_and_damaged_archives(capsys, mlp, tmp_path):
 
 def test_info_and_cache(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("KEROGEN_NUM_THREADS", "1")
+    monkeypatch.setenv("KEROGEN_CACHE_DIR", str(tmp_path))  # other tests fill the session's cache meanwhile
     code, out, _ = run(capsys, "info", "--json")
     report = json.loads(out)
     assert (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ....compiler import ops as F
-from ....runtime.dtype import as_dtype
+from ....runtime.dtype import as_dtype, int32, uint32
 from ....runtime.errors import ArgumentError
 from ..tensor import known_shape
 from .arithmetic import MATH, NUMPY, floating
@@ -14,14 +14,21 @@ from .define import operation
 Axis = Any
 
 
+def _wide(x: Any) -> Any:
+    """Sums and products of narrow integers are taken in 32 bits, as in Keras."""
+    if x.dtype.is_int and x.dtype.itemsize < 4:
+        return F.cast(x, int32 if x.dtype.kind == "i" else uint32)
+    return x
+
+
 @operation(NUMPY)
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    return F.sum_(x, axis, keepdims)
+    return F.sum_(_wide(F.constant(x)), axis, keepdims)
 
 
 @operation(NUMPY)
 def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Any:
-    return F.prod(x if dtype is None else F.cast(x, as_dtype(dtype)), axis, keepdims)
+    return F.prod(_wide(F.constant(x)) if dtype is None else F.cast(x, as_dtype(dtype)), axis, keepdims)
 
 
 @operation(NUMPY)

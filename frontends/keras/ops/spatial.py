@@ -15,6 +15,7 @@ from ..tensor import known_shape
 from .define import operation
 
 NN = "keras.src.ops.nn"
+LARGEST = 2**20  # of a window, stride, dilation or repetition: what a file may ask for is bounded
 
 
 def per_axis(value: Any, n: int, name: str) -> tuple[int, ...]:
@@ -22,6 +23,8 @@ def per_axis(value: Any, n: int, name: str) -> tuple[int, ...]:
     out = (value,) * n if isinstance(value, int) else tuple(value)
     if len(out) != n:
         raise ArgumentError(f"{name} needs {n} values, one for each spatial axis, got {value!r}")
+    if any(isinstance(v, int) and abs(v) > LARGEST for v in out):
+        raise ArgumentError(f"{name}={value!r}: no spatial axis is longer than {LARGEST}")
     return out
 
 
