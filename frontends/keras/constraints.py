@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
-
-from ...runtime.errors import ArgumentError
 
 _EPSILON = 1e-7
 
@@ -106,18 +103,6 @@ def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
 
 def get(identifier: Any) -> Any:
     """A constraint from a name, a config dict, a class or a callable; None stays None."""
-    if identifier is None:
-        return None
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str):
-        from .serialization import by_name
+    from .serialization import from_identifier
 
-        return by_name("constraint", identifier, CLASSES, ALIASES)()
-    if inspect.isclass(identifier):
-        return identifier()
-    if callable(identifier):
-        return identifier
-    raise ArgumentError(
-        f"{identifier!r} is no constraint: give a name such as 'max_norm', a Constraint or a callable of the weight"
-    )
+    return from_identifier("constraint", identifier, "a name such as 'max_norm', a Constraint or a callable of the weight", CLASSES, ALIASES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from ...runtime.errors import ArgumentError
@@ -314,16 +313,6 @@ def deserialize(name: Any, custom_objects: dict | None = None) -> Any:
 
 def get(identifier: Any) -> Any:
     """A loss (an object or a function) from a name, a config dict, a class or a callable; None stays None."""
-    if identifier is None:
-        return None
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str):
-        from .serialization import by_name
+    from .serialization import from_identifier
 
-        identifier = by_name("loss", identifier, FUNCTIONS, ALIASES, CLASSES)
-    if inspect.isclass(identifier):
-        return identifier()
-    if callable(identifier):
-        return identifier
-    raise ArgumentError(f"{identifier!r} is no loss: give a name such as 'mse', a Loss, or a function of (y_true, y_pred)")
+    return from_identifier("loss", identifier, "a name such as 'mse', a Loss, or a function of (y_true, y_pred)", FUNCTIONS, ALIASES, CLASSES)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
-from ...runtime.errors import ArgumentError
 from . import losses
 from .accuracy_metrics import (
     Accuracy,
@@ -207,18 +205,6 @@ def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
 
 def get(identifier: Any) -> Any:
     """A metric from a name, a config dict, a class, a metric or a function of (y_true, y_pred); None stays None."""
-    if identifier is None:
-        return None
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str):
-        from .serialization import by_name
+    from .serialization import from_identifier
 
-        identifier = by_name("metric", identifier, CLASSES, ALIASES, FUNCTIONS)
-    if inspect.isclass(identifier):
-        return identifier()
-    if callable(identifier):
-        return identifier
-    raise ArgumentError(
-        f"{identifier!r} is no metric: give a name such as 'accuracy', a Metric, or a function of (y_true, y_pred)"
-    )
+    return from_identifier("metric", identifier, "a name such as 'accuracy', a Metric, or a function of (y_true, y_pred)", CLASSES, ALIASES, FUNCTIONS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
@@ -121,16 +120,6 @@ def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
 
 def get(identifier: Any) -> Any:
     """A regularizer from a name, a config dict, a class or a callable; None stays None."""
-    if identifier is None:
-        return None
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str):
-        from .serialization import by_name
+    from .serialization import from_identifier
 
-        return by_name("regularizer", identifier, CLASSES, ALIASES)()
-    if inspect.isclass(identifier):
-        return identifier()
-    if callable(identifier):
-        return identifier
-    raise ArgumentError(f"{identifier!r} is no regularizer: give a name such as 'l2', a Regularizer or a callable of the weight")
+    return from_identifier("regularizer", identifier, "a name such as 'l2', a Regularizer or a callable of the weight", CLASSES, ALIASES)

@@ -38,6 +38,21 @@ def by_name(kind: str, name: str, *tables: Mapping[str, Any]) -> Any:
     raise UnknownNameError(f"unknown {kind} {name!r}; did you mean {', '.join(map(repr, near))}? (your own go in custom_objects)")
 
 
+def from_identifier(kind: str, identifier: Any, wanted: str, *tables: Mapping[str, Any]) -> Any:
+    """What ``get`` of losses, metrics, ... gives for a name (of ``tables`` or registered), a config dict, a class (an instance of
+    it) or a callable; None stays None. ``wanted`` tells the user what to give instead."""
+    if identifier is None:
+        return None
+    if isinstance(identifier, dict):
+        return deserialize_keras_object(identifier)
+    found = by_name(kind, identifier, *tables) if isinstance(identifier, str) else identifier
+    if inspect.isclass(found):
+        return found()
+    if callable(found):
+        return found
+    raise ArgumentError(f"{identifier!r} is no {kind}: give {wanted}")
+
+
 @cache
 def builtins() -> dict[str, dict[str, Any]]:
     """The closed table: module as Keras writes it -> class name -> class (or function). The first module of a class is the one

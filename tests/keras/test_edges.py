@@ -56,3 +56,27 @@ def test_sizes_beyond_any_machine(size):
         layers.ZeroPadding2D(size)(image)
     with pytest.raises(OutOfMemoryError, match="TiB|GiB|memory"):
         layers.RepeatVector(size)(np.ones((2, 3), np.float32))
+
+
+def test_hypot_and_exp2_over_the_range(rng):
+    a = np.concatenate([rng.standard_normal(200) * 10.0 ** rng.uniform(-44, 38, 200), [0, 0, np.inf, 1e38, 3e-45]]).astype(np.float32)
+    b = np.concatenate([rng.standard_normal(200) * 10.0 ** rng.uniform(-44, 38, 200), [0, -2, 1, 1, 4e-45]]).astype(np.float32)
+    exact = np.hypot(a.astype(np.float64), b.astype(np.float64))
+    got = np.asarray(kg.ops.hypot(a, b)).astype(np.float64)
+    fine = np.isfinite(exact)
+    assert np.all(np.abs(got - exact)[fine] <= 4 * np.spacing(exact[fine].astype(np.float32))) and np.array_equal(got[~fine], exact[~fine])
+    x = rng.uniform(-125, 127, 500).astype(np.float32)
+    exact = np.exp2(x.astype(np.float64))
+    assert np.all(np.abs(np.asarray(kg.ops.exp2(x)) - exact) <= 3 * np.spacing(exact.astype(np.float32)))
+
+
+@pytest.mark.parametrize("call", [
+    lambda: kg.ops.arange(0, 5, 0), lambda: kg.ops.split(np.ones((4, 2), np.float32), 0), lambda: kg.ops.eye(-1),
+    lambda: kg.ops.linspace(0.0, 1.0, -1)])
+def test_sizes_that_are_none(call):
+    with pytest.raises(ArgumentError):
+        call()
+
+
+def test_rolling_nothing():
+    assert kg.ops.roll(np.ones((0, 3), np.float32), 1, axis=0).shape == (0, 3)

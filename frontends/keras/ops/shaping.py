@@ -135,6 +135,8 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list:
     x = F.constant(x)
     axis = _axis(axis, x.rank, "split")
     if isinstance(indices_or_sections, (int, np.integer)):
+        if indices_or_sections < 1:
+            raise ArgumentError(f"split: {indices_or_sections} parts of axis {axis}; there must be at least one")
         return F.split(x, int(indices_or_sections), axis)
     cuts = [0, *[int(i) for i in np.asarray(indices_or_sections)], x.shape[axis]]
     return F.split(x, [b - a for a, b in zip(cuts, cuts[1:])], axis)
@@ -183,6 +185,8 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
 
 def _roll(x: Any, shift: int, axis: int) -> Any:
     n = x.shape[axis]
+    if n == 0:
+        return x
     first = (n - shift) % n
     return x if first == 0 else F.concat(list(reversed(F.split(x, [first, n - first], axis))), axis)
 
@@ -568,6 +572,8 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
     """Ones on the k-th diagonal of an N x M matrix."""
     M = N if M is None else M
+    if N < 0 or M < 0:
+        raise ArgumentError(f"eye: {N} x {M} is no size of a matrix")
     if type(N) is Dim or type(M) is Dim:
         return Tensor(F.cast(F.eq(F.iota((N, M), 1), F.add(F.iota((N, M), 0), k)), _dtype(dtype)))
     return _created(np.eye(N, M, k, dtype=_dtype(dtype).np))
@@ -581,6 +587,8 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     """start, start + step, ... below stop; one argument counts from 0."""
     start, stop = (0, start) if stop is None else (start, stop)
     step = 1 if step is None else step
+    if not isinstance(step, (Tensor, KerasTensor)) and step == 0:
+        raise ArgumentError(f"arange from {start} to {stop}: the step can't be 0")
     for v in (start, stop, step):
         if isinstance(v, (Tensor, KerasTensor)):
             raise UnsupportedOpError("ops.arange with bounds that depend on data has a size that does; use Python numbers")
@@ -595,6 +603,8 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
 @operation(NUMPY, 2)
 def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0) -> Any:
     """``num`` values from start to stop."""
+    if num < 0:
+        raise ArgumentError(f"linspace: num={num} can't be negative")
     a, b = broadcast("linspace", *operands("linspace", floating(start), floating(stop)))
     step = F.div(F.sub(b, a), builtins_max(num - 1 if endpoint else num, 1))
     at = F.cast(F.iota((num, *a.shape), 0), a.dtype)
