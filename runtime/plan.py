@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .dim import holds, resolve
+from .dim import holds, resolve, text
 from .dtype import DType
 
 
@@ -30,6 +30,9 @@ class Port:
     shape: tuple[int, ...]
     dtype: DType
     role: str = "input"
+
+    def __repr__(self) -> str:
+        return f"Port({self.name!r}, ({', '.join(map(text, self.shape))}), {self.dtype}, {self.role!r})"
 
 
 @dataclass(frozen=True)
