@@ -9,8 +9,8 @@ Kernel ABI (all generated kernels)::
 
 ``bufs`` is an array of pointers to element (0, ..., 0) of each buffer; ``params`` an array of i64; the call computes the work
 units [begin, end) of ``KernelCall.units``. ``tls`` points to {ptr scratch, ptr error}: 64-byte aligned scratch memory of the
-thread's own (``KernelCall.scratch`` bytes), and the call's error word (i64), which a kernel sets (to ``KernelCall.error``, by a
-plain store) when a data-dependent index lies outside its axis. Units are independent: any split over threads gives the same bits.
+thread's own (``KernelCall.scratch`` bytes), and the call's error word (i64). A kernel with data-dependent indices has one more parameter, the
+last: a number to which it adds its error site's (from 1), and which it stores there when an index lies outside its axis. Units are independent: any split over threads gives the same bits.
 """
 
 from __future__ import annotations

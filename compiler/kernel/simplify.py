@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...runtime.dim import Dim, key
+from ...runtime.dim import Dim
 from ...runtime.dtype import bool_, int64
 from . import scalar_ops as s
 from .expr import FALSE, TRUE, Axis, Check, Const, Expr, Op, Where, index, op
@@ -262,11 +262,6 @@ def ravel(indices: Iterable[Expr], shape: tuple[int, ...]) -> Expr:
         if type(n) is Dim or n != 1:
             flat = add(mul(flat, n), e)
     return flat
-
-
-def same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Equal as expressions (no guard is recorded)."""
-    return key(a) == key(b)
 
 
 def again(e: Expr, children: tuple[Expr, ...]) -> Expr:

@@ -26,9 +26,8 @@ def assign_slots(program: Program) -> tuple[list[Slot], dict[Value, int]]:
             number[v] = number[program.inputs[v.donated]]
         else:
             add(v, Slot("output", v.nbytes, i))
-    prepared = {v for c in program.setup for v in c.writes}
-    for v in prepared_order(program):
-        if v in prepared:
+    for call in program.setup:
+        for v in call.writes:
             add(v, Slot("prepared", v.nbytes))
     first: dict[Value, int] = {}
     last: dict[Value, int] = {}
@@ -39,7 +38,3 @@ def assign_slots(program: Program) -> tuple[list[Slot], dict[Value, int]]:
     for v in first:
         add(v, Slot("arena", v.nbytes, -1, first[v], last[v]))
     return slots, number
-
-
-def prepared_order(program: Program) -> list[Value]:
-    return [v for c in program.setup for v in c.writes]

@@ -59,9 +59,6 @@ class Program:
     setup: list[Call] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
 
-    def written_by(self) -> dict[Value, Call]:
-        return {v: c for c in (*self.setup, *self.calls) for v in c.writes}
-
 
 def readers(calls: Sequence[Call]) -> dict[Value, list[Call]]:
     """The calls that read each value."""
