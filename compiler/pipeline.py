@@ -34,7 +34,7 @@ from .passes.canonicalize import canonicalize
 from .passes.convolution import RULES as CONVOLUTION_RULES
 from .passes.decompose import decompose
 from .passes.fuse import Partition, fuse
-from .passes.lower import lower_group
+from .passes.lower import Lowerer
 from .passes.precision import apply_precision
 from .program.copy import copy_kernel
 from .program.memory import assign_slots
@@ -128,8 +128,9 @@ def _lower(graph: Graph, partition: Partition) -> Program:
             if r not in values:
                 values[r] = produced.get(r) or Value(r.shape, r.dtype, "prepared" if g.setup else "arena")
     program = Program(inputs, [n.op.role for n in graph.inputs], outputs, constants)
+    lower = Lowerer(stored)
     for g in partition.groups:
-        lowered = lower_group(g, stored)
+        lowered = lower(g)
         origins = tuple(dict.fromkeys(o for n in g.members for o in n.origins))
         flops: int = 0
         for n in g.members:

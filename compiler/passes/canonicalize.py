@@ -6,14 +6,14 @@ Floating rules keep results bit for bit except where a comment says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 
 import numpy as np
 
 from ...runtime.config import FUEL
 from ...runtime.dim import Dim, key
 from ..ir import location
-from ..ir.graph import Graph, Node, node, post_order
+from ..ir.graph import Graph, Node, node
 from ..ops import functional as f
 from ..ops.constant import Constant, Full, array_op, full_op
 from ..ops.convert import Cast
@@ -55,9 +55,7 @@ def canonicalize(graph: Graph, rules: dict[type, tuple[Rule, ...]] | None = None
     done: set[Node] = set()
 
     def convert(root: Node) -> Node:
-        for n in post_order([root]):
-            if n in memo or n in done:
-                continue
+        for n in _not_yet(root, memo):
             inputs = tuple([memo.get(i, i) for i in n.inputs])
             same = n if all(a is b for a, b in zip(inputs, n.inputs)) else node(n.op, *inputs)
             with location.keep(n.origins):
@@ -68,6 +66,20 @@ def canonicalize(graph: Graph, rules: dict[type, tuple[Rule, ...]] | None = None
         return memo.get(root, root)
 
     return graph.with_outputs([convert(o) for o in graph.outputs])
+
+
+def _not_yet(root: Node, known: Container[Node]) -> Iterator[Node]:
+    """Nodes under ``root``, operands first, that are not ``known`` when their turn comes; what lies under known ones is not walked again."""
+    stack: list[tuple[Node, bool]] = [(root, False)]
+    while stack:
+        n, ready = stack.pop()
+        if n in known:
+            continue
+        if ready:
+            yield n
+        else:
+            stack.append((n, True))
+            stack.extend([(i, False) for i in reversed(n.inputs) if i not in known])
 
 
 def _apply(n: Node, table: dict[type, tuple[Rule, ...]]) -> Node | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ...runtime.dim import Dim
+from ...runtime.dim import Dim, key
 from ..ir.graph import Input, Node
 from ..kernel import simplify
 from ..kernel.expr import Axis, Const, Expr, Fold, Load, Ref, Where, axes_of, post_order
@@ -33,6 +33,48 @@ class Lowered:
 def lower_group(group: Group, stored: Callable[[Node], bool]) -> Lowered:
     """The kernel of ``group``; ``stored(node)`` says which nodes have memory of their own."""
     return _Lowering(group, stored).run()
+
+
+class Lowerer:
+    """``lower_group`` for the groups of one program. Groups of equal structure (the blocks of a deep network) share one kernel, lowered once."""
+
+    def __init__(self, stored: Callable[[Node], bool]):
+        self.stored = stored
+        self._known: dict[tuple, tuple[Lowered, list[int]]] = {}
+
+    def __call__(self, group: Group) -> Lowered:
+        k, nodes = _structure(group, self.stored)
+        found = self._known.get(k)
+        if found is None:
+            lowered = lower_group(group, self.stored)
+            number = {n: i for i, n in enumerate(nodes)}
+            self._known[k] = (lowered, [number[n] for n in lowered.nodes])
+            return lowered
+        lowered, positions = found
+        return replace(lowered, nodes=tuple([nodes[i] for i in positions]))
+
+
+def _structure(group: Group, stored: Callable[[Node], bool]) -> tuple[tuple, list[Node]]:
+    """What a group's kernel depends on: ops, types and edges from its roots to stored values, numbered in the order of the walk; and the nodes by number."""
+    number: dict[Node, int] = {}
+    nodes: list[Node] = []
+    lines: list[tuple] = []
+    roots = set(group.roots)
+    stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(group.roots)]
+    while stack:
+        n, ready = stack.pop()
+        if n in number:
+            continue
+        ends = n not in roots and n not in group.members and stored(n)
+        if not (ready or ends or not n.inputs):
+            stack.append((n, True))
+            stack.extend([(i, False) for i in reversed(n.inputs)])
+            continue
+        number[n] = len(nodes)
+        nodes.append(n)
+        type_ = (key(n.shape), n.dtype.name)
+        lines.append(("stored", *type_) if ends or isinstance(n.op, Input) else (n.op.key, *type_, *[number[i] for i in n.inputs]))
+    return (group.name, tuple([number[r] for r in group.roots]), tuple(lines)), nodes
 
 
 class _Lowering:

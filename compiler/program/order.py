@@ -8,6 +8,7 @@ memory come last, so that a failed check leaves the state as it was.
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 
 from ..kernel.expr import Load, post_order
 from ..kernel.ir import Kernel, Store, stage_exprs
@@ -77,16 +78,16 @@ def _schedule(program: Program) -> tuple[list[Call], Value | None]:
     for c, b in before.items():
         for p in b:
             after[p].append(c)
-    ready = [c for c in calls if not waiting[c]]
+    ready = [(c in donating, position[c], c) for c in calls if not waiting[c]]
+    heapify(ready)
     done: list[Call] = []
     while ready:
-        ready.sort(key=lambda c: (c in donating, position[c]))
-        c = ready.pop(0)
+        _, _, c = heappop(ready)
         done.append(c)
         for n in after[c]:
             waiting[n] -= 1
             if not waiting[n]:
-                ready.append(n)
+                heappush(ready, (n in donating, position[n], n))
     if len(done) == len(calls):
         return done, None
     left = [c for c in calls if waiting[c]]
