@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .runtime.errors import ArgumentError, GradientError, ModelFormatError, UnsupportedPlatformError
+from .runtime.errors import ArgumentError, ModelFormatError, UnsupportedPlatformError
 
 PRECISIONS = ("highest", "high", "tf32", "bfloat16")
 
@@ -252,31 +252,28 @@ def _skeleton(x: Any) -> Any:
     return [_skeleton(v) for v in x] if isinstance(x, (list, tuple)) else None
 
 
-def value_and_grad(fn: Callable, argnums: int | Sequence[int] = 0) -> Callable:
-    """The function that gives (fn(*args), its derivative with respect to the arguments ``argnums``); ``fn`` returns one number.
+def value_and_grad(fn: Callable, argnums: int | Sequence[int] | None = None, *, variables: Sequence[Any] | None = None, has_aux: bool = False) -> Callable:
+    """The function that gives (fn(*args), derivatives); ``fn`` returns one number, or with ``has_aux`` a pair of it and anything else.
 
-    Called on arrays it computes at once, through a compiled graph; called on tensors inside a traced function it adds to that graph, so that
-    derivatives of derivatives work where every rule on the way is made of ops (else ``GradientError``).
+    The derivatives are with respect to the arguments ``argnums`` (the first, unless ``variables`` are given), and to ``variables``, a list
+    of Variables that ``fn`` reads: one gradient for each. Both asked for, they are a pair. In a model's ``train_step``:
+
+        (loss, y_pred), grads = kg.value_and_grad(loss_fn, variables=self.trainable_variables, has_aux=True)(x, y)
+        self.optimizer.apply(grads, self.trainable_variables)
+
+    Called on arrays it computes at once, through a compiled graph; called on tensors, or while a function is traced, it adds to that graph, so
+    that derivatives of derivatives work where every rule on the way is made of ops (else ``GradientError``).
     """
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if argnums is None and variables is None:
+        argnums = 0
+    numbers = () if argnums is None else (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def differentiated(*args: Any) -> Any:
-        from .compiler.pipeline import grad as derive
-        from .frontends.keras.structure import flatten, pack_as
-        from .frontends.keras.tensor import Tensor
-        from .frontends.keras.trace import as_node
+        from .frontends.keras.gradient import differentiate
 
-        if any(not -len(args) <= i < len(args) for i in numbers):
-            raise ArgumentError(f"argnums={argnums} for {len(args)} arguments")
-        inputs = [pack_as(a, [Tensor(as_node(x)) for x in flatten(a)]) for a in args]
-        value = fn(*inputs)
-        y = as_node(value)
-        if y.rank and any(n != 1 for n in y.shape):
-            raise GradientError(f"the function to differentiate must return one number, not a tensor of shape {list(y.shape)}")
-        wanted = [flatten(inputs[i]) for i in numbers]
-        found = iter(derive(y, [t.node for leaves in wanted for t in leaves]))
-        grads = [pack_as(inputs[i], [Tensor(next(found)) for _ in leaves]) for i, leaves in zip(numbers, wanted)]
-        return value, grads[0] if isinstance(argnums, int) else tuple(grads)
+        value, by_argument, by_variable = differentiate(fn, args, numbers, variables, has_aux)
+        found = by_argument[0] if isinstance(argnums, int) else tuple(by_argument)
+        return value, found if variables is None else by_variable if argnums is None else (found, by_variable)
 
     lazy = _Lazy(differentiated, Options(), "cpu", f"grad_{getattr(fn, '__name__', 'function').strip('<>')}")
 
@@ -284,8 +281,9 @@ def value_and_grad(fn: Callable, argnums: int | Sequence[int] = 0) -> Callable:
     def call(*args: Any) -> Any:
         from .frontends.keras.structure import flatten
         from .frontends.keras.tensor import Tensor
+        from .frontends.keras.trace import current_scope
 
-        if any(isinstance(x, Tensor) for x in flatten(args)):
+        if current_scope() is not None or any(isinstance(x, Tensor) for x in flatten(args)):
             return differentiated(*args)
         return lazy(*args)
 

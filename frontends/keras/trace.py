@@ -94,6 +94,14 @@ class TraceScope:
             raise ArgumentError(f"Variable '{v.path}' is {first.type}; a value of type {node.type} can't be assigned to it")
         self._updates[id(v)] = (v, node)
 
+    def substitute(self, mapping: Mapping[Node, Node]) -> None:
+        """Replaces leaves that stood for other nodes in all that the trace holds: assigned values and losses."""
+        kept = list(self._updates.items())
+        nodes = substitute([n for _, (_, n) in kept] + [loss.node for _, loss in self.losses], mapping)
+        self._updates = {key: (v, n) for (key, (v, _)), n in zip(kept, nodes)}
+        for (_, loss), n in zip(self.losses, nodes[len(kept):]):
+            loss.node = n
+
     def add_loss(self, owner: Any, loss: Tensor) -> None:
         self.losses.append((owner, loss))
 
