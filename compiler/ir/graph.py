@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from ...runtime.errors import InternalError
 from . import location
-from .types import TensorType
+from .types import TensorType, TupleType
 
 _TABLE: WeakValueDictionary = WeakValueDictionary()
 _SERIAL = count()
@@ -28,7 +28,7 @@ class Node:
     __slots__ = ("op", "inputs", "type", "origins", "__weakref__")
     op: Any
     inputs: tuple[Node, ...]
-    type: TensorType
+    type: Any  # a TensorType; a TupleType where the op has several results
     origins: tuple[str, ...]
 
     @property
@@ -42,6 +42,11 @@ class Node:
     @property
     def rank(self) -> int:
         return len(self.type.shape)
+
+    @property
+    def has_items(self) -> bool:
+        """Whether the node has several results, which ``Result`` nodes take apart."""
+        return isinstance(self.type, TupleType)
 
     def __repr__(self) -> str:
         return f"<{self.op} : {self.type}>"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from . import location
+from .body import Body
 from .graph import Graph, Node, node, post_order
 
 
@@ -28,3 +31,15 @@ def substitute(roots: list[Node], mapping: Mapping[Node, Node]) -> list[Node]:
                 inputs = tuple([memo[i] for i in n.inputs])
                 memo[n] = n if all(a is b for a, b in zip(inputs, n.inputs)) else node(n.op, *inputs)
     return [memo[r] for r in roots]
+
+
+def with_bodies(op: Any, fn: Callable[[Graph], Graph]) -> Any:
+    """``op`` with ``fn`` applied to each of its sub-graphs."""
+    changed = {}
+    for field in dataclasses.fields(op):
+        value = getattr(op, field.name)
+        if isinstance(value, Body):
+            graph = fn(value.graph)
+            if graph is not value.graph:
+                changed[field.name] = Body(graph)
+    return dataclasses.replace(op, **changed) if changed else op

@@ -27,15 +27,18 @@ from ...runtime.dim import Dim, dim_max, dim_min
 from ...runtime.dtype import ALL, as_dtype
 from ...runtime.errors import KerogenError, ModelFormatError
 from . import location
+from .body import Body
 from .graph import Graph, Input, Node, leaf, node
-from .types import TensorType
+from .types import TensorType, TupleType, items_of
 
 _DTYPES = {d.name for d in ALL}
 _ROLES = ("input", "parameter", "state")
 
 
-def graph_text(graph: Graph) -> str:
-    """The text of ``graph``. Origins are shown where a node has operands (nodes without are shared between traces)."""
+def graph_text(graph: Graph, bare: bool = False) -> str:
+    """The text of ``graph``. Origins are shown where a node has operands (nodes without are shared between traces). ``bare``: what the
+    graph computes and nothing else, without origins and values of free dimensions."""
+    bodies: list[Body] = []
     names: dict[Node, str] = {n: f"%i{k}" for k, n in enumerate(graph.inputs)}
     body: list[str] = []
     for k, n in enumerate(graph.inputs):
@@ -49,14 +52,21 @@ def graph_text(graph: Graph) -> str:
             continue
         names[n] = f"%{count}"
         count += 1
-        origin = f" @ {', '.join(map(json.dumps, n.origins))}" if n.origins and n.inputs else ""
-        body.append(f"{names[n]} = {n.op}({', '.join(names[i] for i in n.inputs)}) : {n.type}{origin}")
+        origin = f" @ {', '.join(map(json.dumps, n.origins))}" if n.origins and n.inputs and not bare else ""
+        op = str(n.op)
+        for inner in _bodies(n):  # printed once, before the first node that has it
+            at = next((i for i, b in enumerate(bodies) if b.key == inner.key), len(bodies))
+            if at == len(bodies):
+                bodies.append(inner)
+                body.append(f"body b{at} {graph_text(inner.graph, bare).removeprefix('graph ').rstrip()}".replace("\n", "\n  "))
+            op = op.replace(repr(inner), f"@b{at}")
+        body.append(f"{names[n]} = {op}({', '.join(names[i] for i in n.inputs)}) : {n.type}{origin}")
     for k, o in enumerate(graph.outputs):
         label = f" {json.dumps(graph.output_names[k])}" if graph.output_names else ""
         body.append(f"output{label} = {names[o]}")
     body.extend(f"alias {o} -> {i}" for o, i in graph.aliases)
     dims = _free_dims(graph)
-    if dims:
+    if dims and not bare:
         body.insert(0, "dims " + ", ".join(f"{k}={v}" for k, v in sorted(dims.items())))
     return f"graph {json.dumps(graph.name)} {{\n" + "".join(f"  {line}\n" for line in body) + "}\n"
 
@@ -68,6 +78,8 @@ def constants_of(graph: Graph) -> dict[str, Any]:
         for value in _attributes(n):
             if hasattr(value, "digest"):
                 out[value.digest] = value
+            elif isinstance(value, Body):
+                out.update(constants_of(value.graph))
     return out
 
 
@@ -75,14 +87,20 @@ def _attributes(n: Node) -> list[Any]:
     return [getattr(n.op, f.name) for f in dataclasses.fields(n.op)] if dataclasses.is_dataclass(n.op) else []
 
 
+def _bodies(n: Node) -> list[Body]:
+    return [v for v in _attributes(n) if isinstance(v, Body)]
+
+
 def _free_dims(graph: Graph) -> dict[str, int]:
     """The value of every free dimension, from the sizes that hold it alone (a*name + b)."""
     values: dict[str, int] = {}
-    pending: list[Any] = [x for n in (*graph.inputs, *graph.nodes) for x in (*n.shape, *_attributes(n))]
+    pending: list[Any] = [x for n in (*graph.inputs, *graph.nodes) for x in (*[d for t in items_of(n.type) for d in t.shape], *_attributes(n))]
     while pending:
         x = pending.pop()
         if type(x) is tuple:
             pending.extend(x)
+        elif isinstance(x, Body):
+            values.update(_free_dims(x.graph))
         elif type(x) is Dim:
             varying = [(m, c) for m, c in x.expr if m]
             if len(varying) == 1 and len(varying[0][0]) == 1 and isinstance(varying[0][0][0], str):
@@ -146,6 +164,7 @@ class _Parser:
         self.outputs: list[Node] = []
         self.names: list[str] = []
         self.aliases: list[tuple[int, int]] = []
+        self.bodies: dict[str, Body] = {}
 
     def run(self) -> Graph:
         if len(self.lines) < 2 or self.lines[-1][1].strip() != "}":
@@ -154,7 +173,11 @@ class _Parser:
         head.next("name", "graph")
         name = json.loads(head.next("string"))
         head.next("sign", "{")
-        for number, line in self.lines[1:-1]:
+        rest = iter(self.lines[1:-1])
+        for number, line in rest:
+            if line.lstrip().startswith("body "):
+                self._body(number, line, rest)
+                continue
             t = _Tokens(line, number)
             try:
                 self._line(t)
@@ -165,6 +188,24 @@ class _Parser:
             if t.peek()[0] != "end":
                 raise t.error(f"can't read {t.peek()[1]!r} at the end")
         return Graph(tuple(self.inputs), tuple(self.outputs), tuple(self.aliases), tuple(self.names), name)
+
+    def _body(self, number: int, line: str, rest: Iterator[tuple[int, str]]) -> None:
+        """A sub-graph: the lines up to the brace that closes it."""
+        t = _Tokens(line, number)
+        t.next("name", "body")
+        label, title = t.next("name"), t.next("string")
+        lines = [(number, f"graph {title} {{")]
+        depth = 1
+        for at, inner in rest:
+            lines.append((at, inner))
+            depth += (inner.lstrip().startswith("body ")) - (inner.strip() == "}")
+            if not depth:
+                break
+        else:
+            raise t.error(f"body {label} has no end")
+        parser = _Parser("", self.ops, self.constants)
+        parser.lines, parser.dims = lines, self.dims
+        self.bodies[label] = Body(parser.run())
 
     def _line(self, t: _Tokens) -> None:
         kind, word = t.peek()
@@ -204,7 +245,7 @@ class _Parser:
         if word in _ROLES:
             name = json.loads(t.next("string"))
             t.next("sign", ":")
-            self.values[target] = leaf(name, self._type(t), word)
+            self.values[target] = leaf(name, self._tensor_type(t), word)
             self.inputs.append(self.values[target])
             return
         cls = self.ops.get(word)
@@ -243,7 +284,18 @@ class _Parser:
             raise t.error(f"{word} gives {made.type}, the text says {stated}")
         self.values[target] = made
 
-    def _type(self, t: _Tokens) -> TensorType:
+    def _type(self, t: _Tokens) -> TensorType | TupleType:
+        if not t.accept("("):
+            return self._tensor_type(t)
+        items: list[TensorType] = []
+        while not t.accept(")"):
+            items.append(self._tensor_type(t))
+            if not t.accept(","):
+                t.next("sign", ")")
+                break
+        return TupleType(tuple(items))
+
+    def _tensor_type(self, t: _Tokens) -> TensorType:
         name = t.next("name")
         if name not in _DTYPES:
             raise t.error(f"unknown type {name!r}")
@@ -286,6 +338,11 @@ class _Parser:
             return -self._atom(t)
         if t.accept("("):
             return self._parenthesis(t)
+        if t.accept("@"):
+            label = t.next("name")
+            if label not in self.bodies:
+                raise t.error(f"there is no body {label!r} before this line")
+            return self.bodies[label]
         t.next()
         if kind == "int":
             return int(word)

@@ -1,4 +1,4 @@
-"""The type of a graph value: its shape and element type."""
+"""The type of a graph value: its shape and element type; or a tuple of such, for an op with several results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TensorType:
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
-    def same(self, other: TensorType) -> bool:
+    def same(self, other: TensorType | TupleType) -> bool:
         """Equal as expressions: records no guard."""
         return self.key == other.key
 
@@ -47,3 +47,29 @@ class TensorType:
         return f"{self.dtype}[{', '.join(map(text, self.shape))}]"
 
     __repr__ = __str__
+
+
+@dataclass(frozen=True, eq=False)
+class TupleType:
+    """What an op with several results gives (loops, sorting, factorisations). Only ``ops.result.Result`` reads such a node: it
+    takes one item."""
+
+    items: tuple[TensorType, ...]
+
+    @cached_property
+    def key(self) -> tuple:
+        return ("tuple", *[t.key for t in self.items])
+
+    def same(self, other: TensorType | TupleType) -> bool:
+        """Equal as expressions: records no guard."""
+        return self.key == other.key
+
+    def __str__(self) -> str:
+        return "(" + ", ".join(map(str, self.items)) + ")"
+
+    __repr__ = __str__
+
+
+def items_of(t: TensorType | TupleType) -> tuple[TensorType, ...]:
+    """The tensor types in a node's type."""
+    return t.items if isinstance(t, TupleType) else (t,)

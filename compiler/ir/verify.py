@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...runtime.errors import InternalError, KerogenError
 from .graph import Graph, Input
-from .types import TensorType
+from .types import TensorType, TupleType, items_of
 
 
 def verify(graph: Graph, after: str = "") -> None:
@@ -19,6 +19,8 @@ def verify(graph: Graph, after: str = "") -> None:
     def fail(message: str) -> None:
         raise InternalError(f"graph {graph.name!r}{f' after {after}' if after else ''}: {message}")
 
+    if any(n.has_items for n in graph.outputs):
+        fail("an output is a tuple")
     if any(not isinstance(n.op, Input) for n in graph.inputs):
         fail("an input is not a leaf")
     if len(set(graph.inputs)) != len(graph.inputs):
@@ -32,12 +34,12 @@ def verify(graph: Graph, after: str = "") -> None:
                 fail(f"{n.op} has the unknown role {n.op.role!r}")
         else:
             try:
-                expected: TensorType = n.op.infer(*[i.type for i in n.inputs])
+                expected: TensorType | TupleType = n.op.infer(*[i.type for i in n.inputs])
             except KerogenError as e:
                 fail(f"{n!r} of {[str(i.type) for i in n.inputs]} is ill-typed: {e}")
             if not expected.same(n.type):
                 fail(f"{n!r} should have type {expected}")
-        if any(d < 0 for d in n.shape):
+        if any(d < 0 for t in items_of(n.type) for d in t.shape):
             fail(f"{n!r} has a negative size")
     if graph.output_names and (
         len(graph.output_names) != len(graph.outputs) or len(set(graph.output_names)) != len(graph.output_names)

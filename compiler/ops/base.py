@@ -18,6 +18,7 @@ import numpy as np
 from ...runtime import dim
 from ...runtime.dtype import DType
 from ...runtime.errors import GradientError
+from ..ir.body import Body
 from ..ir.graph import Node
 from ..ir.types import TensorType
 from ..kernel.expr import Axis, Expr
@@ -75,7 +76,9 @@ class BadSample:
 class Op:
     """Base of all ops. Subclasses are ``@dataclass(frozen=True, eq=False)``; two ops are equal when their ``key``s are."""
 
-    # elementwise, movement, reduction, contraction, window, index, random, source, scatter, composite; "": an abstract class
+    # elementwise, movement, reduction, contraction, window, index, random, source, scatter, composite: kernels are made of these.
+    # region (has sub-graphs), routine, host: a step of its own over stored arrays, whose type may be a TupleType; result: one
+    # item of such a tuple. "": an abstract class.
     kind: ClassVar[str] = ""
     differentiable: ClassVar[bool] = True
     no_gradient: ClassVar[str] = ""  # why an op has no vjp, where differentiable is False
@@ -139,6 +142,14 @@ class Op:
         return {"elementwise": "same", "movement": "view", "reduction": "reduce", "random": "expand",
                 "contraction": "operand"}.get(self.kind, "many")
 
+    def routine(self, node: Node) -> Any:
+        """For kind "routine": what computes the node, over its operands' arrays and the results' (``compiler.kernel.routine``)."""
+        raise NotImplementedError
+
+    def host(self, node: Node) -> tuple[str, tuple[tuple[str, Any], ...]]:
+        """For kind "host": the name of a function of ``runtime.host`` and its attributes."""
+        raise NotImplementedError
+
     def flops(self, node: Node) -> int:
         """Floating point operations to compute the node (0 for movement)."""
         return 0
@@ -177,6 +188,8 @@ def _attr_key(x: Any) -> Any:
         return ("f", x.hex())
     if type(x) is bool:
         return ("b", x)
+    if isinstance(x, Body):
+        return x.key
     return dim.key(x)
 
 
@@ -184,6 +197,8 @@ def _sizes(x: Any) -> list[int]:
     """The values of the ``Dim``s in an attribute."""
     if type(x) is tuple:
         return [v for part in x for v in _sizes(part)]
+    if isinstance(x, Body):
+        return list(x.sizes)
     return [int(x)] if type(x) is dim.Dim else []
 
 

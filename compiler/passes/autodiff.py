@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ...runtime.errors import GradientError, InternalError, ShapeError
 from ..ir import location
@@ -11,6 +12,9 @@ from ..ir.walk import dependents
 from ..ops import functional as f
 from ..ops.base import Composite, is_one
 from ..ops.constant import Full
+from ..ops.control import Region
+from ..ops.result import Result
+from .autodiff_region import region_vjp
 
 
 def grad(y: Node, xs: Sequence[Node], ct: Node | None = None) -> list[Node]:
@@ -30,20 +34,29 @@ def grad(y: Node, xs: Sequence[Node], ct: Node | None = None) -> list[Node]:
         ct = f.ones(y.shape, y.dtype)
     if not ct.type.same(y.type):
         raise ShapeError(f"the cotangent of {y.type} can't be {ct.type}")
-    found = _pull_back(y, ct, xs)
+    found = pull_back([y], [ct], xs)
     return [f.zeros_like(x) if c is None else c for x, c in zip(xs, found)]
 
 
-def _pull_back(y: Node, ct: Node, xs: Sequence[Node]) -> list[Node | None]:
-    order = post_order([y])
-    active = dependents(order, xs, lambda n: n.dtype.is_float)
+def pull_back(ys: Sequence[Node], cts: Sequence[Node | None], xs: Sequence[Node]) -> list[Node | None]:
+    """The cotangent of each of ``xs`` for the cotangents of ``ys`` (None: zero), summed over the ys; None where none reaches it."""
+    order = post_order(ys)
+    active = dependents(order, xs, lambda n: n.has_items or n.dtype.is_float)
     ends = set(xs)
-    cotangents: dict[Node, Node] = {y: ct} if y in active else {}
+    cotangents: dict[Node, Node] = {}
+    items: dict[Node, list[Node | None]] = {}  # of nodes with several results
+    for y, ct in zip(ys, cts, strict=True):
+        if ct is not None and y in active:
+            cotangents[y] = f.add(cotangents[y], ct) if y in cotangents else ct
     for n in reversed(order):
-        if n not in cotangents or n in ends or isinstance(n.op, Input) or not any(i in active for i in n.inputs):
+        if n not in cotangents and n not in items or n in ends or isinstance(n.op, Input) or not any(i in active for i in n.inputs):
+            continue
+        if isinstance(n.op, Result):
+            (source,) = n.inputs
+            items.setdefault(source, [None] * len(source.type.items))[n.op.index] = cotangents[n]
             continue
         with location.keep(n.origins):
-            parts = _vjp(n, cotangents[n])
+            parts = _vjp(n, items[n] if n.has_items else cotangents[n])
         if len(parts) != len(n.inputs):
             raise InternalError(f"{n.op.name}.vjp gives {len(parts)} cotangents for {len(n.inputs)} operands")
         for i, part in zip(n.inputs, parts):
@@ -58,15 +71,20 @@ def _pull_back(y: Node, ct: Node, xs: Sequence[Node]) -> list[Node | None]:
     return [cotangents.get(x) for x in xs]
 
 
-def _vjp(n: Node, ct: Node) -> Sequence[Node | None]:
+def _vjp(n: Node, ct: Any) -> Sequence[Node | None]:
+    """``ct`` is a list, with None for a result that has no cotangent, where the op has several results."""
     op = n.op
     if isinstance(op, Composite) and type(op).vjp is Composite.vjp:
         variables = list(dict.fromkeys([i for i in n.inputs if i.dtype.is_float]))
-        found = dict(zip(variables, _pull_back(op.decompose(*n.inputs), ct, variables)))
+        whole = op.decompose(*n.inputs)
+        ys, cts = (whole, ct) if n.has_items else ([whole], [ct])
+        found = dict(zip(variables, pull_back(ys, cts, variables)))
         return [found.pop(i, None) for i in n.inputs]  # an operand given twice gets its whole cotangent once
     if not op.differentiable:
         raise GradientError(f"{op.name} has no gradient{f': {op.no_gradient}' if op.no_gradient else ''}{_where(n)}")
     try:
+        if isinstance(op, Region):
+            return region_vjp(n, ct, pull_back)
         return op.vjp(n, ct)
     except GradientError as e:
         raise GradientError(f"{e}{_where(n)}") from None

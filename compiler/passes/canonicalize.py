@@ -97,7 +97,7 @@ def _apply(n: Node, table: dict[type, tuple[Rule, ...]]) -> Node | None:
 
 def _fold_constants(n: Node) -> Node | None:
     """An op of constants is computed now, by its own ``eval``; equal numbers everywhere stay one number."""
-    if not all(isinstance(i.op, (Full, Constant)) for i in n.inputs) or n.op.kind in ("composite", "random"):
+    if not all(isinstance(i.op, (Full, Constant)) for i in n.inputs) or n.has_items or n.op.kind in ("composite", "random", "region", "result"):
         return None
     if any(isinstance(i.op, Full) and type(i.op.value) is Dim for i in n.inputs):
         return None

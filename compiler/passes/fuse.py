@@ -26,11 +26,13 @@ from ..ops.constant import Constant
 ROW_LIMIT = 1 << 15  # elements of a row that a row kernel may pass over several times (it stays in L2)
 GROUP_LIMIT = 64  # nodes of a group; bounds the text of one kernel
 _FLOATING = ("movement", "source")
+STEP_KINDS = ("region", "routine", "host")  # a step of its own: no kernel, reads arrays and stores its results
 
 
 @dataclass(eq=False)
 class Group:
-    """Nodes that one kernel computes; ``roots`` are stored. ``mode``: "map", "fold", "row", "contract" or "scatter"."""
+    """Nodes that one kernel computes; ``roots`` are stored. ``mode``: "map", "fold", "row", "contract" or "scatter"; "step" for a
+    single node that is no kernel (``STEP_KINDS``), whose roots are its results."""
 
     roots: list[Node]
     setup: bool = False
@@ -87,7 +89,7 @@ class _Fuser:
         self.levels: dict[Node, dict[Group, str]] = {}  # how each group that reads a node sees it
         self.homes: dict[Node, Group] = {}  # the group that stores a node
         self.refusals: list[Refusal] = []
-        self.outputs = set(graph.outputs)
+        self.kept = {*graph.outputs, *[i for n in graph.nodes if n.op.kind in STEP_KINDS for i in n.inputs]}  # stored in any case
         self.setup = _setup_nodes(graph)
         self.fuel = FUEL.get()
 
@@ -97,11 +99,14 @@ class _Fuser:
             seen = self.levels.setdefault(n, {})
             if isinstance(n.op, (Input, Constant)):
                 continue  # in memory already: where an output is one, the program copies it
-            if n in self.outputs or (not floating(n) and self._place(n, seen)):
+            if n.op.kind == "result" or n.op.kind in STEP_KINDS:
+                self._step(n)
+                continue
+            if n in self.kept or (not floating(n) and self._place(n, seen)):
                 self._start(n)
             elif not n.inputs:
                 continue
-            if n not in self.outputs and floating(n):
+            if n not in self.kept and floating(n):
                 for level in seen.values():
                     if level == "operand" and n.inputs and not n.op.affine:
                         self._refuse(n, f"{n.op.name} is not affine, so a contraction can't read through it")
@@ -127,6 +132,21 @@ class _Fuser:
         self.groups.append(g)
         self.homes[n] = g
         return g
+
+    def _step(self, n: Node) -> None:
+        """A node that is a step of its own, or one of the results of such a node (which are visited before it)."""
+        step = n.inputs[0] if n.op.kind == "result" else n
+        if step not in self.homes:
+            g = Group([], step in self.setup, "step", 0, {step: "same"})
+            self.groups.append(g)
+            self.homes[step] = g
+        g = self.homes[step]
+        if not (n is step and n.has_items):
+            g.roots.append(n)
+            self.homes[n] = g
+        if n is step:
+            for operand in n.inputs:
+                self.levels.setdefault(operand, {})[g] = "operand"
 
     def _visit_operands(self, n: Node) -> None:
         """Tells the operands how the groups that hold ``n`` see them."""
@@ -329,16 +349,17 @@ def _reduces_trailing(n: Node) -> bool:
 
 def _setup_nodes(graph: Graph) -> set[Node]:
     """Nodes that depend on weights (role "parameter") and constants alone, at least one weight: computed once per weight version."""
+    outputs = set(graph.outputs)
+    given = outputs | {o.inputs[0] for o in outputs if o.op.kind == "result"}  # computed in every call, and so what reads them
     fixed: dict[Node, bool] = {}
     weights: dict[Node, bool] = {}
     for n in graph.nodes:
         if isinstance(n.op, Input):
             fixed[n] = weights[n] = n.op.role == "parameter"
         else:
-            fixed[n] = all(fixed[i] for i in n.inputs)
+            fixed[n] = n not in given and all(fixed[i] for i in n.inputs)
             weights[n] = any(weights[i] for i in n.inputs)
-    outputs = set(graph.outputs)
-    return {n for n in graph.nodes if fixed[n] and weights[n] and n not in outputs and not isinstance(n.op, Input)}
+    return {n for n in graph.nodes if fixed[n] and weights[n] and not isinstance(n.op, Input)}
 
 
 def _edges(groups: list[Group], levels: dict[Node, dict[Group, str]]) -> dict[Group, set[Group]]:

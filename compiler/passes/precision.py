@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ...runtime.dtype import bfloat16, float32
 from ..ir.graph import Graph, Node, node
-from ..ir.rewrite import rebuild
+from ..ir.rewrite import rebuild, with_bodies
 from ..ops import functional as f
 
 
@@ -18,6 +18,8 @@ def apply_precision(graph: Graph, precision: str) -> Graph:
         return graph
 
     def rounded(n: Node) -> Node:
+        if n.op.kind == "region":
+            return node(with_bodies(n.op, lambda g: apply_precision(g, precision)), *n.inputs)
         if n.op.kind != "contraction" or n.dtype is not float32:
             return n
         return node(n.op, *[f.cast(f.cast(i, bfloat16), float32) for i in n.inputs])
