@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 
 from ..ir import location
 from ..ir.graph import Graph, Node, node, post_order
+from ..ops.result import Result
+
+Claims = Callable[[Node], bool]
 
 
-def decompose(graph: Graph, claimed: Collection[type] = ()) -> Graph:
-    """The graph without composites, but for those of the classes ``claimed``; what a decomposition contains is decomposed too."""
-    memo: dict[Node, Node] = {}
+def decompose(graph: Graph, claims: Claims | None = None) -> Graph:
+    """The graph without composites, but for those that ``claims`` holds for (``passes.claims``): they become steps of their own. What a
+    decomposition contains is decomposed too."""
+    memo: dict[Node, Node | tuple[Node, ...]] = {}  # of a node with several results: what each became
+
+    def whole(n: Node) -> Node:
+        found = memo[n]
+        assert isinstance(found, Node)  # only Result reads a node with several results
+        return found
+
+    def replaced(n: Node) -> Node | tuple[Node, ...]:
+        if isinstance(n.op, Result) and isinstance(memo[n.inputs[0]], tuple):
+            return memo[n.inputs[0]][n.op.index]  # type: ignore[index]
+        inputs = [whole(i) for i in n.inputs]
+        again = n if all(a is b for a, b in zip(inputs, n.inputs)) else node(n.op, *inputs)
+        if n.op.kind != "composite" or (claims is not None and claims(again)):
+            return again
+        for i in inputs:
+            memo[i] = i
+        parts = n.op.decompose(*inputs)
+        if not n.has_items:
+            return whole(convert(parts))
+        return tuple([whole(convert(p)) for p in parts])
 
     def convert(root: Node) -> Node:
         stack = [root]
@@ -25,15 +48,9 @@ def decompose(graph: Graph, claimed: Collection[type] = ()) -> Graph:
                 continue
             stack.pop()
             with location.keep(n.origins):
-                inputs = [memo[i] for i in n.inputs]
-                if n.op.kind == "composite" and type(n.op) not in claimed:
-                    for i in inputs:
-                        memo[i] = i
-                    memo[n] = convert(n.op.decompose(*inputs))
-                else:
-                    memo[n] = n if all(a is b for a, b in zip(inputs, n.inputs)) else node(n.op, *inputs)
-        return memo[root]
+                memo[n] = replaced(n)
+        return root
 
     for n in post_order(graph.outputs):
         convert(n)
-    return graph.with_outputs([memo[o] for o in graph.outputs])
+    return graph.with_outputs([whole(o) for o in graph.outputs])
