@@ -111,7 +111,13 @@ class LLVMEmitter:
     @contextlib.contextmanager
     def inline(self, axis: Axis, value: Value, n: int = 1, mask: Value | None = None) -> Iterator[None]:
         """One round of a loop without the loop: binds ``axis`` for code that goes where it stands."""
-        self._push(self.scopes[-1].cursor)
+        with self.within(Scope(self, self.scopes[-1].cursor), axis, value, n, mask):
+            yield
+
+    @contextlib.contextmanager
+    def within(self, scope: Scope, axis: Axis, value: Value, n: int = 1, mask: Value | None = None) -> Iterator[None]:
+        """``inline`` in a scope of the caller's, which may be entered again (with the same binding, in the same place): its values are found there."""
+        self.scopes.append(scope)
         with self.bound(axis, value, n, mask):
             yield
         self._pop()

@@ -4,8 +4,7 @@ A kernel function computes the work units [begin, end): points of the grid (with
 order; ``plan`` says what is vectorised. Results do not depend on how units are split: partial sums follow extents alone.
 
 * Grid indices of consecutive units are counted up with carries; only the first is divided out.
-* Reductions: accumulators of several registers, chains of at most ``CHAIN`` float terms folded into a second level, tails by lane masks (or one
-  by one where the target has none), masked lanes keep their accumulator, halves combined in a fixed tree at the end.
+* Stages over equal axes run in one loop nest (``sweeps``, ``fold``).
 * Local tensors (stages with axes of their own that are read at other points) lie in the thread's scratch memory.
 """
 
@@ -18,18 +17,16 @@ from dataclasses import dataclass
 from ....runtime.dim import Dim, ceil_div, size
 from ....runtime.dtype import DType, float32
 from ...kernel.access import access
-from ...kernel.expr import Axis, Cast, Expr
+from ...kernel.expr import Axis
 from ...kernel.ir import Buffer, Contract, Kernel, Reduce, Stage, Store
-from ...kernel.monoid import Dot, Monoid, Prod, Sum
+from ...kernel.monoid import Monoid
 from ...target import Target
 from ..emit import placeholder
 from .builder import Module, Value, const, constants, iota, lanes, vector
-from .emitter import LLVMEmitter, Local
+from .emitter import LLVMEmitter, Local, Scope
+from .fold import Effect, Fold, Part
 from .plan import LoopPlan, choose
-from .scalars import register_type
-
-CHAIN = 256
-UNROLL = 16  # rounds of nested loops of small static extents that are written out
+from .sweeps import Step
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,12 @@ class Emitted:
 
 def emit_loops(kernel: Kernel, target: Target, module: Module, symbol: str, error_param: int | None = None, plan: LoopPlan | None = None) -> Emitted:
     """Adds the function ``symbol`` for ``kernel`` (lifted) to ``module``."""
-    return _Loops(kernel, target, module, symbol, error_param, plan or choose(kernel, target)).run()
+    return Loops(kernel, target, module, symbol, error_param, plan or choose(kernel, target)).run()
 
 
-class _Loops:
+class Loops:
     def __init__(self, kernel: Kernel, target: Target, module: Module, symbol: str, error_param: int | None, plan: LoopPlan):
-        self.kernel, self.target, self.plan = kernel, target, plan
+        self.kernel, self.target, self.plan = plan.kernel, target, plan
         self.em = LLVMEmitter(module, symbol, kernel.buffers, target)
         self.em.error_param = error_param
         self.scratch: int = 0
@@ -121,13 +118,13 @@ class _Loops:
             length = b.sub(end, at)
             if length.number is not None and length.number < width:
                 continue
-            stop = b.add(at, self._multiple(length, width))
+            stop = b.add(at, self.multiple(length, width))
             with em.loop(axis, at, stop, width, width):
                 body()
             at = stop
         self._tail(axis, at, end, plan.lanes, body)
 
-    def _multiple(self, length: Value, width: int) -> Value:
+    def multiple(self, length: Value, width: int) -> Value:
         """The greatest multiple of ``width`` (a power of two) that is <= ``length``."""
         n = length.number
         return const("i64", n - n % width) if n is not None else self.em.b.and_(length, const("i64", -width))
@@ -139,17 +136,17 @@ class _Loops:
         if left.number == 0:
             return
         if self.target.masks and left.number is not None:
-            with em.inline(axis, at, width, self._mask(left, width)):
+            with em.inline(axis, at, width, self.mask(left, width)):
                 body()
         elif self.target.masks:
             with em.loop(None, at, end, width, hint=f"{axis.name}.tail") as loop:
-                with em.inline(axis, loop.index, width, self._mask(b.sub(end, loop.index), width)):
+                with em.inline(axis, loop.index, width, self.mask(b.sub(end, loop.index), width)):
                     body()
         else:
             with em.loop(axis, at, end):
                 body()
 
-    def _mask(self, left: Value, width: int) -> Value:
+    def mask(self, left: Value, width: int) -> Value:
         """Lanes below ``left`` (< 2^31)."""
         b = self.em.b
         t = vector("i32", width)
@@ -165,16 +162,51 @@ class _Loops:
         em = self.em
         saved = dict(em.locals)
         used = 0
-        for i, st in enumerate(self.kernel.stages):
-            axis = self.plan.inner[i] if self.plan.axis is None else None
-            if isinstance(st, Store):
-                self._compute_before_writing(i)
-                self._store(st, axis)
+        self.places: dict[tuple[Axis, int], Scope] = {}
+        for n, step in enumerate(self.plan.steps):
+            axis = self.plan.inner[n] if self.plan.axis is None else None
+            st = self.kernel.stages[step.stages[0]]
+            if step.axes:
+                used = self._sweep(step, axis, used)
+            elif isinstance(st, Store):
+                self._compute_before_writing(n)
+                self._store(st)
             elif isinstance(st, Stage):
                 used = self._stage(st, axis, used)
             else:
                 used = self._reduce(st, axis, used)
         em.locals = saved
+
+    @contextlib.contextmanager
+    def place(self, axis: Axis, at: int, width: int, mask: Value | None) -> Iterator[None]:
+        """The scope of a vector of a row that is written out: what one sweep computed there the next one finds."""
+        scope = self.places.setdefault((axis, at), Scope(self.em, self.em.scopes[-1].cursor))
+        with self.em.within(scope, axis, const("i64", at), width, mask):
+            yield
+
+    def _sweep(self, step: Step, axis: Axis | None, used: int) -> int:
+        """All stages of a step in one loop nest; results of reductions are locals afterwards."""
+        em = self.em
+        stages = [self.kernel.stages[i] for i in step.stages]
+        reduces = [s for s in stages if isinstance(s, (Reduce, Contract))]
+        effects: list[Effect] = []
+        for s in stages:
+            if isinstance(s, Store):
+                effects.append(lambda s=s: self._storing(s))
+            elif isinstance(s, Stage):
+                local, used = self._memory(s.axes, [s.expr.dtype], used)
+                effects.append(lambda s=s, local=local: self._keeping(s.axes, [em.walk(s.expr)], local))
+                em.locals[s.name] = local
+        results = Fold(self, [Part(s) for s in reduces], effects, step.axes, axis, self.plan.kept).run()
+        for s, values in zip(reduces, results):
+            em.locals[s.name] = Local(em.level, values, vector_axis=em.vector)
+        return used
+
+    def _storing(self, st: Store) -> Callable[[], None]:
+        em = self.em
+        value = em.walk(st.expr)
+        condition = None if st.guard is None else em.walk(st.guard)
+        return lambda: em.store(st, value, condition)
 
     def _nest(self, axes: Sequence[Axis], body: Callable[[], None], vector_axis: Axis | None = None) -> None:
         """Loops over ``axes``, in order, the vector axis (if any) innermost."""
@@ -189,7 +221,7 @@ class _Loops:
             zero, n = const("i64", 0), em.size(axis.extent)
             width = self.plan.lanes
             if n.number is None or n.number >= width:
-                stop = self._multiple(n, width)
+                stop = self.multiple(n, width)
                 with em.loop(axis, zero, stop, width, width):
                     body()
                 zero = stop
@@ -207,26 +239,20 @@ class _Loops:
         return width
 
     def _compute_before_writing(self, i: int) -> None:
-        """Values of store i and of those right after it: one may be written where the next one's operand lies."""
-        for st in self.kernel.stages[i:]:
+        """Values of the store of step i and of those right after it: one may be written where the next one's operand lies."""
+        for step in self.plan.steps[i:]:
+            st = self.kernel.stages[step.stages[0]]
             if not isinstance(st, Store) or st.combine is not None or st.over or st.axes:
                 return
             self.em.walk(st.expr)
             if st.guard is not None:
                 self.em.walk(st.guard)
 
-    def _store(self, st: Store, axis: Axis | None) -> None:
-        em = self.em
+    def _store(self, st: Store) -> None:
         if st.combine is not None or st.over:
             self._combine(st)
-            return
-
-        def body() -> None:
-            value = em.walk(st.expr)
-            condition = None if st.guard is None else em.walk(st.guard)
-            em.store(st, value, condition)
-
-        self._nest(st.axes, body, axis)
+        else:
+            self._storing(st)()
 
     def _combine(self, st: Store) -> None:
         """A scatter: each value joins what the buffer holds, in the order of the loops."""
@@ -250,7 +276,7 @@ class _Loops:
                     old = em.scalars.from_memory(b.load(p, t), dtype)
                 else:
                     old = em._vector_load(p, t, a, step, em.masked(mask), dtype)
-                new = self._joined(st.combine, (old,), (em.full(value) if em.vector is not None else value,), (dtype,))[0]
+                new = self.joined(st.combine, (old,), (em.full(value) if em.vector is not None else value,), (dtype,))[0]
                 em._write(p, a, em.scalars.to_memory(new, dtype), mask)
 
             lane_condition = condition is not None and lanes(condition.type) > 1
@@ -271,282 +297,60 @@ class _Loops:
     def _to_memory(self, name: str, axes: tuple[Axis, ...], dtypes: Sequence[DType], values: Callable[[], list[Value]], axis: Axis | None,
                    used: int) -> int:
         """Computes a local tensor into the scratch; in outer mode each element is a vector."""
-        em, b = self.em, self.em.b
+        local, used = self._memory(axes, dtypes, used)
+        self._nest(axes, lambda: self._keeping(axes, values(), local)(), axis)
+        self.em.locals[name] = local
+        return used
+
+    def _memory(self, axes: tuple[Axis, ...], dtypes: Sequence[DType], used: int) -> tuple[Local, int]:
+        """Room in the thread's scratch for a local tensor."""
+        em = self.em
         width = em.lanes if em.vector is not None else 1
         buffers, offsets = [], []
-        level, vector_axis = em.level, em.vector
         widest = self.plan.wide if self.plan.axis is not None else 1
         for i, d in enumerate(dtypes):
             wide = d if not (d.is_float and d.itemsize == 2) else float32
-            buffer = Buffer(f"{name}.{i}", tuple(a.extent for a in axes), wide)
+            buffer = Buffer(f"local.{i}", tuple(a.extent for a in axes), wide)
             buffers.append(buffer)
             offsets.append(used)
             nbytes = size(buffer.shape) * (wide.itemsize * widest)
             used = ceil_div(used + nbytes, 64) * 64
         self.scratch = used if type(used) is Dim or type(self.scratch) is Dim or used > self.scratch else self.scratch
+        return Local(em.level, (), buffers, offsets, width, em.vector), used
 
-        def body() -> None:
-            for v, buffer, offset in zip(values(), buffers, offsets):
+    def _keeping(self, axes: tuple[Axis, ...], values: Sequence[Value], local: Local) -> Callable[[], None]:
+        """What writes the element(s) of a local tensor at the bound point."""
+        em, b = self.em, self.em.b
+
+        def write() -> None:
+            for v, buffer, offset in zip(values, local.buffers, local.offsets):
                 raw = em.scalars.to_memory(v, buffer.dtype)
                 a = access(buffer, axes)
                 t = em.scalars.memory_type(buffer.dtype)
-                p = em.pointer(em.scratch(offset), t, a, width)
-                if width > 1:
+                p = em.pointer(em.scratch(offset), t, a, local.width)
+                if local.width > 1:
                     b.store(em.full(raw), p)
                 else:
                     em._write(p, a, raw, None)
 
-        self._nest(axes, body, axis)
-        em.locals[name] = Local(level, (), buffers, offsets, width, vector_axis)
-        return used
+        return write
 
     # -- reductions
 
     def _reduce(self, st: Reduce | Contract, axis: Axis | None, used: int) -> int:
+        """A reduction that runs alone: over nothing, or for every point of axes of its own."""
         em = self.em
-        monoid = st.monoid if isinstance(st, Reduce) else Dot(st.acc, st.precision)
-        exprs = st.exprs if isinstance(st, Reduce) else (st.a, st.b)
-        dtypes = monoid.state_dtypes(exprs)
-        finished = monoid.dtypes(exprs)
-        fold = _Fold(self, monoid, exprs, dtypes, st.over, axis if axis in st.over else None)
+        part = Part(st)
+        fold = Fold(self, [part], (), st.over, axis if axis in st.over else None)
         if not st.axes:
-            values = fold.run()
-            em.locals[st.name] = Local(em.level, values, vector_axis=em.vector)
+            em.locals[st.name] = Local(em.level, fold.run()[0], vector_axis=em.vector)
             return used
-        return self._to_memory(st.name, st.axes, finished, fold.run, axis if axis not in st.over else None, used)
+        return self._to_memory(st.name, st.axes, part.monoid.dtypes(part.exprs), lambda: fold.run()[0], axis if axis not in st.over else None, used)
 
-    def _joined(self, monoid: Monoid, x: Sequence[Value], y: Sequence[Value], dtypes: Sequence[DType]) -> list[Value]:
+    def joined(self, monoid: Monoid, x: Sequence[Value], y: Sequence[Value], dtypes: Sequence[DType]) -> list[Value]:
         """combine(x, y) of two states."""
         left = tuple(placeholder(f"l{i}", d) for i, d in enumerate(dtypes))
         right = tuple(placeholder(f"r{i}", d) for i, d in enumerate(dtypes))
         pairs = [*zip(left, x), *zip(right, y)]
         self.em.locals.update({e.stage: Local(self.em.level, [v]) for e, v in pairs})
         return self.em.walk.apply(monoid.combine(left, right), pairs)
-
-
-class _Fold:
-    """One reduction at the point(s) that are bound: loops over ``over``, ``vector_axis`` (of ``over``) in vectors, innermost."""
-
-    def __init__(self, loops: _Loops, monoid: Monoid, exprs: tuple[Expr, ...], dtypes: Sequence[DType], over: tuple[Axis, ...], vector_axis: Axis | None):
-        self.loops, self.em, self.b = loops, loops.em, loops.em.b
-        self.monoid, self.exprs, self.dtypes = monoid, exprs, dtypes
-        self.axes = [a for a in over if a is not vector_axis] + ([vector_axis] if vector_axis is not None else [])
-        self.vector_axis = vector_axis
-        self.folds = isinstance(monoid, (Sum, Dot, Prod)) and dtypes[0].is_float
-        self.product = isinstance(monoid, Dot)
-        lifted = monoid.lift(exprs) if not self.product else exprs
-        self.terms = tuple(e if e.dtype is d else Cast(e, d) for e, d in zip(lifted, [dtypes[0]] * 2 if self.product else dtypes))
-
-    def run(self) -> list[Value]:
-        """The reduced state, finished: scalars, or vectors of the grid's vector axis."""
-        em = self.em
-        if self.vector_axis is not None:
-            return self._run_vector()
-        width = em.lanes if em.vector is not None and self._varies() else 1
-        state = self._initial(width)
-        if self._empty():
-            return state
-        state, _ = self._level(0, state, self._step)
-        return state
-
-    def _varies(self) -> bool:
-        return self.em.vector is not None and any(self.em.varies(e) for e in self.terms)
-
-    def _empty(self) -> bool:
-        return any(type(a.extent) is not Dim and a.extent == 0 for a in self.axes)
-
-    def _initial(self, width: int) -> list[Value]:
-        return [const(vector(register_type(d), width), c.value) for d, c in zip(self.dtypes, self.monoid.init(self.exprs))]
-
-    def _step(self, state: list[Value]) -> list[Value]:
-        """Takes in the element(s) at the bound indices."""
-        em, b = self.em, self.b
-        width = lanes(state[0].type)
-        values = [b.splat(v, width) if lanes(v.type) == 1 else v for v in map(em.walk, self.terms)]
-        if self.product:
-            if self.dtypes[0].is_float:
-                new = [b.fma(values[0], values[1], state[0])]
-            else:
-                new = [b.binary("add", state[0], b.binary("mul", values[0], values[1]))]
-        else:
-            new = self.loops._joined(self.monoid, state, values, self.dtypes)
-        mask = em.mask if em.vector is self.vector_axis and self.vector_axis is not None else None
-        return new if mask is None else [b.select(mask, n, o) for n, o in zip(new, state)]
-
-    def _join(self, x: Sequence[Value], y: Sequence[Value]) -> list[Value]:
-        return self.loops._joined(self.monoid, x, y, self.dtypes)
-
-    def _level(self, i: int, state: list[Value], innermost: Callable[[list[Value]], list[Value]], inner_chain: int = 1) -> tuple[list[Value], int]:
-        """Loops over axes[i:]; gives the state and how many terms one accumulator took in a row."""
-        em, b = self.em, self.b
-        axes = self.axes if self.vector_axis is None else self.axes[:-1]
-        if i == len(axes):
-            return innermost(state), inner_chain
-        axis = axes[i]
-        n = axis.extent
-        if type(n) is int and n * self._rounds(axes[i + 1:]) <= UNROLL:
-            chain = 1
-            for j in range(n):
-                with em.inline(axis, const("i64", j)):
-                    state, chain = self._level(i + 1, state, innermost, inner_chain)
-            return state, chain * n
-        below = self._chain(axes[i + 1:], inner_chain)
-        trips = n if type(n) is int else 1 << 40
-        end = em.size(n)
-        if not self.folds or below * trips <= CHAIN:
-            with em.loop(axis, const("i64", 0), end, state=state) as loop:
-                new, _ = self._level(i + 1, loop.state, innermost, inner_chain)
-                loop.next(new)
-            return loop.results, below * trips
-        # two levels: a fresh accumulator per chunk, joined to the outer one
-        chunk = max(1, CHAIN // below)
-        fresh = self._initial(lanes(state[0].type))
-        with em.loop(None, const("i64", 0), end, chunk, state=state, hint=f"{axis.name}.chunk") as outer:
-            if chunk == 1:
-                with em.inline(axis, outer.index):
-                    part, _ = self._level(i + 1, fresh, innermost, inner_chain)
-            else:
-                stop = b.intrinsic("llvm.smin", "i64", [b.add(outer.index, const("i64", chunk)), end])
-                with em.loop(axis, outer.index, stop, state=fresh, nonempty=True) as loop:
-                    new, _ = self._level(i + 1, loop.state, innermost, inner_chain)
-                    loop.next(new)
-                part = loop.results
-            outer.next(self._join(outer.state, part))
-        return outer.results, 1
-
-    def _rounds(self, axes: Sequence[Axis]) -> int:
-        out = 1
-        for a in axes:
-            out = out * (a.extent if type(a.extent) is int else 1 << 40)
-        return out if self.vector_axis is None else 1 << 40
-
-    def _chain(self, axes: Sequence[Axis], inner_chain: int) -> int:
-        """Terms in a row below: a level that folds starts anew."""
-        chain = inner_chain
-        for a in reversed(axes):
-            trips = a.extent if type(a.extent) is int else 1 << 40
-            chain = chain * trips if chain * trips <= CHAIN or not self.folds else 1
-        return chain
-
-    # -- along the vector axis
-
-    def _run_vector(self) -> list[Value]:
-        """Accumulators of several widths: wide vectors for the bulk, one register for the rest, scalars where tails have no masks."""
-        em, b, loops = self.em, self.b, self.loops
-        axis = self.vector_axis
-        assert axis is not None
-        n, register = axis.extent, loops.plan.lanes
-        static = n if type(n) is int else None
-        count = 4 if sum(d.itemsize for d in self.dtypes) <= 8 else 2
-        while static is not None and count > 1 and static < 2 * count * register:
-            count //= 2
-        wide = register * count
-        widths: list[int] = []
-        if static is None or static >= wide:
-            widths.append(wide)
-        rest = None if static is None else static % wide
-        if count > 1 and (rest is None or rest >= register):
-            widths.append(register)
-        left = None if static is None else static % register
-        masked = loops.target.masks
-        tail = 0 if left == 0 else register if masked else 1
-        if tail and tail not in widths:
-            widths.append(tail)
-        if self._empty():
-            return self._initial(1)
-        groups = {w: self._initial(w) for w in widths}
-        flat = [v for w in widths for v in groups[w]]
-        size_ = len(self.dtypes)
-
-        def split(values: Sequence[Value]) -> dict[int, list[Value]]:
-            return {w: list(values[k * size_: (k + 1) * size_]) for k, w in enumerate(widths)}
-
-        def along(values: list[Value]) -> list[Value]:
-            state = split(values)
-            at, end = const("i64", 0), em.size(n)
-            for w in (wide, register) if count > 1 else (wide,):
-                if w not in state or (w == register and w != wide and rest is not None and rest < register):
-                    continue
-                stop = b.add(at, loops._multiple(b.sub(end, at), w))
-                if at.number is not None and at.number == stop.number:
-                    continue
-                state[w] = self._vectors(axis, at, stop, w, state[w])
-                at = stop
-            if tail:
-                if masked:
-                    with em.loop(None, at, end, register, state=state[register], hint=f"{axis.name}.tail") as loop:
-                        with em.inline(axis, loop.index, register, loops._mask(b.sub(end, loop.index), register)):
-                            loop.next(self._step(loop.state))
-                    state[register] = loop.results
-                else:
-                    with em.loop(axis, at, end, state=state[1]) as loop:
-                        loop.next(self._step(loop.state))
-                    state[1] = loop.results
-            return [v for w in widths for v in state[w]]
-
-        if len(self.axes) == 1:
-            flat = along(flat)
-        else:
-            # A run over the vector axis is one term of the loops around it: partial sums start anew where runs are long.
-            flat = self._outer_levels(0, flat, along, split, widths)
-        state = split(flat)
-        total: list[Value] | None = None
-        for w in widths:
-            part = self._horizontal(state[w])
-            total = part if total is None else self._join(total, part)
-        assert total is not None
-        return total
-
-    def _outer_levels(self, i: int, flat: list[Value], along: Callable, split: Callable, widths: list[int]) -> list[Value]:
-        """Loops around the vector axis. Each run along it starts with fresh accumulators where chains could get long."""
-        em = self.em
-        axes = self.axes[:-1]
-        if i == len(axes):
-            if not self.folds:
-                return along(flat)
-            fresh = [v for w in widths for v in self._initial(w)]
-            part, old = split(along(fresh)), split(flat)
-            return [v for w in widths for v in self._join(old[w], part[w])]
-        axis = axes[i]
-        n = axis.extent
-        end = em.size(n)
-        chunk = CHAIN if self.folds and (type(n) is Dim or n > CHAIN) else 0
-        if not chunk:
-            with em.loop(axis, const("i64", 0), end, state=flat) as loop:
-                loop.next(self._outer_levels(i + 1, loop.state, along, split, widths))
-            return loop.results
-        b = self.b
-        with em.loop(None, const("i64", 0), end, chunk, state=flat, hint=f"{axis.name}.chunk") as outer:
-            stop = b.intrinsic("llvm.smin", "i64", [b.add(outer.index, const("i64", chunk)), end])
-            fresh = [v for w in widths for v in self._initial(w)]
-            with em.loop(axis, outer.index, stop, state=fresh, nonempty=True) as loop:
-                loop.next(self._outer_levels(i + 1, loop.state, along, split, widths))
-            part, old = split(loop.results), split(outer.state)
-            outer.next([v for w in widths for v in self._join(old[w], part[w])])
-        return outer.results
-
-    def _vectors(self, axis: Axis, at: Value, stop: Value, width: int, state: list[Value]) -> list[Value]:
-        """Full vectors of [at, stop), in chains of at most CHAIN."""
-        em, b = self.em, self.b
-        long = self.folds and not (at.number is not None and stop.number is not None and (stop.number - at.number) // width <= CHAIN)
-        if not long:
-            with em.loop(axis, at, stop, width, width, state=state) as loop:
-                loop.next(self._step(loop.state))
-            return loop.results
-        chunk = CHAIN * width
-        with em.loop(None, at, stop, chunk, state=state, hint=f"{axis.name}.chunk") as outer:
-            end = b.intrinsic("llvm.smin", "i64", [b.add(outer.index, const("i64", chunk)), stop])
-            with em.loop(axis, outer.index, end, width, width, state=self._initial(width), nonempty=True) as loop:
-                loop.next(self._step(loop.state))
-            outer.next(self._join(outer.state, loop.results))
-        return outer.results
-
-    def _horizontal(self, state: list[Value]) -> list[Value]:
-        """Joins the lanes: halves, then halves of halves."""
-        b = self.b
-        while lanes(state[0].type) > 1:
-            half = lanes(state[0].type) // 2
-            low = [b.shuffle(v, None, range(half)) for v in state]
-            high = [b.shuffle(v, None, range(half, 2 * half)) for v in state]
-            state = self._join(low, high)
-        return state

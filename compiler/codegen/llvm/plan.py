@@ -16,6 +16,7 @@ from ...kernel.access import access
 from ...kernel.expr import Axis, Expr, Load, post_order
 from ...kernel.ir import Contract, Kernel, Reduce, Store, stage_exprs
 from ...target import Target
+from .sweeps import Step, keep, steps_of
 
 GUESS = 64  # an extent that is known only at run time, when costs are compared
 BLOCK_BYTES = 8192  # of the widest element, per work unit of a kernel that is one long loop
@@ -24,14 +25,18 @@ WIDE = 4  # registers per accumulator in reductions
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """``axis``: the vector axis of the grid (None: inner). ``lanes`` elements fill a register, ``wide`` are processed at once where there are so many.
-    ``block``: elements of ``axis`` per work unit (0: all). ``inner``: the vector axis of each stage, by position, where ``axis`` is None."""
+    """``kernel`` is run in ``steps``. ``axis``: the vector axis of the grid (None: inner). ``lanes`` elements fill a register, ``wide`` are processed at
+    once where there are so many. ``block``: elements of ``axis`` per work unit (0: all). ``inner``: the vector axis of each step, where ``axis`` is
+    None; ``kept``: rows are so short that they are written out and stay in registers."""
 
+    kernel: Kernel
+    steps: tuple[Step, ...]
     axis: Axis | None
     lanes: int
     wide: int
     block: int
     inner: tuple[Axis | None, ...]
+    kept: bool = False
 
 
 def _count(a: Axis) -> int:
@@ -86,6 +91,9 @@ class _Costs:
             total += 1.0 if axis is None else self._access(access(st.buffer, st.index).step(axis))
         return total
 
+    def step(self, step: Step, axis: Axis | None, grid: float) -> float:
+        return sum(self.stage(i, axis, grid) for i in step.stages)
+
     def stage(self, i: int, axis: Axis | None, grid: float) -> float:
         st = self.kernel.stages[i]
         points = grid * _points((*st.axes, *getattr(st, "over", ())))
@@ -102,10 +110,11 @@ class _Costs:
 def choose(kernel: Kernel, target: Target) -> LoopPlan:
     """The cheapest plan."""
     lanes = max(2, target.vector_bytes // element_bytes(kernel))
+    kernel, steps = steps_of(kernel)
     costs = _Costs(kernel, lanes)
     grid = _points(kernel.axes)
-    inner = tuple(_inner_axis(costs, i, grid) for i in range(len(kernel.stages)))
-    best, best_cost = None, sum(costs.stage(i, a, grid) for i, a in enumerate(inner))
+    inner = tuple(_inner_axis(costs, step, grid) for step in steps)
+    best, best_cost = None, sum(costs.step(step, a, grid) for step, a in zip(steps, inner))
     for axis in reversed(kernel.axes):
         if not _may_be_outer(kernel, axis):
             continue
@@ -113,7 +122,9 @@ def choose(kernel: Kernel, target: Target) -> LoopPlan:
         if cost < best_cost:
             best, best_cost = axis, cost
     if best is None:
-        return LoopPlan(None, lanes, lanes, 0, inner)
+        if _short(steps, inner, lanes, target):
+            return LoopPlan(kernel, steps, None, lanes, lanes, 0, inner, kept=True)
+        return LoopPlan(*keep(kernel, steps, 1), None, lanes, lanes, 0, inner)
     reduces = [s for s in kernel.stages if isinstance(s, (Reduce, Contract))]
     n = best.extent
     wide = lanes
@@ -126,7 +137,20 @@ def choose(kernel: Kernel, target: Target) -> LoopPlan:
         block = wide
     elif type(n) is Dim or n > 4096 or len(kernel.axes) == 1:
         block = max(wide, BLOCK_BYTES // element_bytes(kernel) // wide * wide)
-    return LoopPlan(best, _fitting(lanes, n), _fitting(wide, n), block, ())
+    return LoopPlan(*keep(kernel, steps, wide), best, _fitting(lanes, n), _fitting(wide, n), block, ())
+
+
+def _short(steps: tuple[Step, ...], inner: tuple[Axis | None, ...], lanes: int, target: Target) -> bool:
+    """Whether the kernel sweeps one short row, more than once: its vectors then stay in registers."""
+    swept = [(s, a) for s, a in zip(steps, inner) if s.axes]
+    axes = {a for _, a in swept}
+    if len(swept) < 2 or len(axes) != 1 or any(len(s.axes) != 1 for s, _ in swept):
+        return False
+    axis = axes.pop()
+    if axis is None or type(axis.extent) is Dim:
+        return False
+    n = int(axis.extent)
+    return n // lanes + (-(-(n % lanes) // lanes) if target.masks else n % lanes) <= target.registers // 2
 
 
 def _fitting(lanes: int, n: int) -> int:
@@ -138,16 +162,16 @@ def _fitting(lanes: int, n: int) -> int:
     return lanes
 
 
-def _inner_axis(costs: _Costs, i: int, grid: float) -> Axis | None:
-    """The vector axis of stage i among those it loops over itself, or None."""
-    st = costs.kernel.stages[i]
-    best, best_cost = None, costs.stage(i, None, grid)
-    if isinstance(st, Store) and st.combine is not None:
+def _inner_axis(costs: _Costs, step: Step, grid: float) -> Axis | None:
+    """The vector axis of a step among those it loops over itself, or None."""
+    stages = [costs.kernel.stages[i] for i in step.stages]
+    best, best_cost = None, costs.step(step, None, grid)
+    if any(isinstance(st, Store) and st.combine is not None for st in stages):
         return None  # lanes may hit the same element
-    for axis in reversed((*st.axes, *getattr(st, "over", ()))):
+    for axis in reversed(step.axes or (*stages[0].axes, *getattr(stages[0], "over", ()))):
         if type(axis.extent) is not Dim and axis.extent < 2:
             continue
-        cost = costs.stage(i, axis, grid)
+        cost = costs.step(step, axis, grid)
         if cost < best_cost:
             best, best_cost = axis, cost
     return best
