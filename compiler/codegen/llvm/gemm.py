@@ -1,10 +1,8 @@
-"""The GEMM microkernel: contractions of every shape from one generator (``schedule.contraction`` says which match).
+"""GEMM: contractions of every shape from one generator (``schedule.contraction`` says which match).
 
-A tile is ``rows`` x ``vectors`` registers. Each row has a pointer of its own, found once per tile, so the pixels of a convolution, the rows of a
-matrix and a transposed operand read alike; rows beyond the last repeat it, and are not stored. Per step of k: one vector load per column vector, one broadcast
-load per row, one FMA per accumulator; this reaches the FMA peak with 6 x 4 and 8 x 3 (or 8 x 2) registers on AVX-512.
+Each row of a tile (``tile``) has a pointer of its own, found once per tile, so the pixels of a convolution without border, the rows of a
+matrix and a transposed operand read alike; rows beyond the last repeat it, and are not stored.
 
-Sums are folded every ``chain`` terms into a tile in first-level cache, which keeps the error of long sums near that of pairwise summation (design section 8).
 The epilogue, any expression, is evaluated by the shared walker at the tile's coordinates: on the accumulators where it is
 small, else row by row from the tile, which bounds the size of the code.
 """
@@ -12,8 +10,7 @@ small, else row by row from the tile, which bounds the size of the code.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from ....runtime.dim import Dim, ceil_div, size
 from ....runtime.errors import InternalError
@@ -22,175 +19,13 @@ from ...kernel.expr import Op, post_order
 from ...kernel.ir import Kernel
 from ...schedule.contraction import ContractForm, GemmSchedule, match_contraction, panels
 from ...target import Target
-from .builder import Builder, Module, Value, const, iota, size_of, vector
+from .builder import Module, Value, const, iota, vector
 from .emitter import LLVMEmitter, Local
 from .loops import Emitted
 from .scalars import register_type
+from .tile import Tile, levels_of
 
 REGISTER_EPILOGUE = 160  # operations up to which the epilogue is written out over the accumulators; beyond, it is a loop over rows
-
-AHEAD = 4096  # bytes by which a matrix-vector product prefetches its weights
-
-Size = Callable[[int], Value]
-
-
-@dataclass(frozen=True)
-class Level:
-    """One loop of the reduction: its trip count, and the elements by which a and b advance."""
-
-    extent: int
-    a: int
-    b: int
-
-
-def levels_of(form: ContractForm, schedule: GemmSchedule) -> list[Level]:
-    """The reduction's loops, slowest first, merged where both operands step through two as through one."""
-    out: list[Level] = []
-    step: int = schedule.columns
-    for axis in reversed(form.k):
-        a = form.a_access.coefficients.get(axis, 0)
-        b = step if form.packed else form.b_access.coefficients.get(axis, 0)
-        step = step * axis.extent
-        inner = out[-1] if out else None
-        if inner is not None and _same(a, inner.a * inner.extent) and _same(b, inner.b * inner.extent):
-            out[-1] = Level(inner.extent * axis.extent, inner.a, inner.b)
-        else:
-            out.append(Level(axis.extent, a, b))
-    return out[::-1]
-
-
-def _same(x: int, y: int) -> bool:
-    if isinstance(x, Dim) or isinstance(y, Dim):
-        return isinstance(x, Dim) and isinstance(y, Dim) and x.expr == y.expr
-    return x == y
-
-
-def _static(x: int) -> bool:
-    return type(x) is not Dim
-
-
-class Tile:
-    """Emits one tile's sums: ``accumulate`` gives the accumulators, or None where they were folded into ``memory``."""
-
-    def __init__(self, b: Builder, form: ContractForm, schedule: GemmSchedule, type_: str, size: Size):
-        self.b, self.form, self.schedule, self.size = b, form, schedule, size
-        self.type = type_
-        self.vector = vector(type_, schedule.lanes)
-        self.levels = levels_of(form, schedule)
-        self.split = self._split()
-        count = schedule.rows * schedule.vectors
-        self.memory = b.alloca(f"[{count} x {self.vector}]")
-
-    def _split(self) -> int | None:
-        """The level from which on the sum fits one register chain; None where all of it does. A longer innermost loop is cut."""
-        terms = 1
-        for i in range(len(self.levels) - 1, -1, -1):
-            extent = self.levels[i].extent
-            if not _static(extent) or terms * extent > self.schedule.chain:
-                return i + 1
-            terms *= extent
-        return None
-
-    @property
-    def folds(self) -> bool:
-        return self.split is not None
-
-    def slot(self, row: int | Value, v: int) -> Value:
-        """Pointer to a vector of the tile in memory."""
-        stride = self.schedule.vectors * self.schedule.lanes
-        if isinstance(row, int):
-            return self.b.gep(self.memory, const("i64", row * stride + v * self.schedule.lanes), self.type)
-        return self.b.gep(self.memory, self.b.add(self.b.mul(row, const("i64", stride)), const("i64", v * self.schedule.lanes)), self.type)
-
-    def zeros(self) -> list[Value]:
-        return [const(self.vector, 0)] * (self.schedule.rows * self.schedule.vectors)
-
-    def accumulate(self, rows: Sequence[Value], panel: Value, masks: Sequence[Value | None]) -> list[Value] | None:
-        """``rows``: a pointer per row; ``panel``: b at this panel; ``masks`` per column vector where b is read unpacked beyond N."""
-        b = self.b
-        zero = const("i64", 0)
-        if not self.folds:
-            return self._nest(0, rows, zero, panel, self.zeros(), masks)
-        for i in range(self.schedule.rows):
-            for v in range(self.schedule.vectors):
-                b.store(const(self.vector, 0), self.slot(i, v), 64)
-        self._folding(0, rows, zero, panel, masks)
-        return None
-
-    def _folding(self, level: int, rows: Sequence[Value], at: Value, panel: Value, masks: Sequence[Value | None]) -> None:
-        """Loops above the split; below it a chain is summed in registers and added to the tile."""
-        b = self.b
-        if level < self.split:  # type: ignore[operator]
-            this = self.levels[level]
-            last = level == len(self.levels) - 1
-            chain = self.schedule.chain
-            if not last:
-                with b.loop(const("i64", 0), self.size(this.extent), state=[at, panel], hint="k", nonempty=_positive(this.extent)) as loop:
-                    a, p = loop.state
-                    self._folding(level + 1, rows, a, p, masks)
-                    loop.next([b.add(a, self.size(this.a)), b.gep(p, self.size(this.b), self.type)])
-                return
-            extent = self.size(this.extent)
-            with b.loop(const("i64", 0), extent, step=chain, state=[at, panel], hint="chain", nonempty=_positive(this.extent)) as loop:
-                a, p = loop.state
-                left = b.sub(extent, loop.index)
-                count = b.select(b.icmp("slt", left, const("i64", chain)), left, const("i64", chain))
-                self._add(self._steps(count, this, rows, a, p, self.zeros(), masks, True))
-                loop.next([b.add(a, b.mul(self.size(this.a), const("i64", chain))),
-                           b.gep(p, b.mul(self.size(this.b), const("i64", chain)), self.type)])
-            return
-        self._add(self._nest(level, rows, at, panel, self.zeros(), masks))
-
-    def _add(self, sums: Sequence[Value]) -> None:
-        for n, s in enumerate(sums):
-            i, v = divmod(n, self.schedule.vectors)
-            at = self.slot(i, v)
-            self.b.store(self.b.fadd(self.b.load(at, self.vector, 64), s), at, 64)
-
-    def _nest(self, level: int, rows, at: Value, panel: Value, sums: list[Value], masks) -> list[Value]:
-        b = self.b
-        if level == len(self.levels):
-            return self._step(rows, at, panel, sums, masks)
-        this = self.levels[level]
-        if level == len(self.levels) - 1:
-            return self._steps(self.size(this.extent), this, rows, at, panel, sums, masks, _positive(this.extent))
-        with b.loop(const("i64", 0), self.size(this.extent), state=[at, panel, *sums], hint="k", nonempty=_positive(this.extent)) as loop:
-            a, p, *s = loop.state
-            s = self._nest(level + 1, rows, a, p, s, masks)
-            loop.next([b.add(a, self.size(this.a)), b.gep(p, self.size(this.b), self.type), *s])
-        return loop.results[2:]
-
-    def _steps(self, count: Value, this: Level, rows, at: Value, panel: Value, sums: list[Value], masks, nonempty: bool) -> list[Value]:
-        b = self.b
-        with b.loop(const("i64", 0), count, state=[at, panel, *sums], hint="k", nonempty=nonempty) as loop:
-            a, p, *s = loop.state
-            s = self._step(rows, a, p, s, masks)
-            loop.next([b.add(a, self.size(this.a)), b.gep(p, self.size(this.b), self.type), *s])
-        return loop.results[2:]
-
-    def _step(self, rows, at: Value, panel: Value, sums: list[Value], masks) -> list[Value]:
-        """One k: the column vectors of b, then each row's element of a times them."""
-        b, lanes = self.b, self.schedule.lanes
-        columns = []
-        for v in range(self.schedule.vectors):
-            p = b.gep(panel, const("i64", v * lanes), self.type)
-            mask = masks[v]
-            if self.schedule.rows == 1:  # each weight is used once: memory sets the pace, and the stream is known far ahead
-                b.prefetch(b.gep(p, const("i64", AHEAD // size_of(self.type)), self.type))
-            columns.append(b.load(p, self.vector) if mask is None else b.masked_load(p, mask, const(self.vector, 0)))
-        out = []
-        for i, row in enumerate(rows):
-            x = b.splat(b.load(b.gep(row, at, self.type), self.type), lanes)
-            for v, column in enumerate(columns):
-                out.append(b.fma(x, column, sums[i * self.schedule.vectors + v]))
-        return out
-
-
-def _positive(extent: int) -> bool:
-    """Whether a trip count is known to be at least 1 (free dimensions are)."""
-    if type(extent) is Dim:
-        return all(c > 0 and all(isinstance(a, str) for a in m) for m, c in extent.expr)
-    return extent > 0
 
 
 def unit_extents(form: ContractForm, schedule: GemmSchedule) -> list[int]:
@@ -205,17 +40,20 @@ def emit_gemm(kernel: Kernel, schedule: GemmSchedule, target: Target, module: Mo
     form = match_contraction(kernel)
     if form is None:
         raise InternalError(f"{kernel.name} has a GEMM schedule but not its form")
-    emitter = _Gemm(kernel, form, schedule, LLVMEmitter(module, symbol, kernel.buffers, target))
+    emitter = Gemm(kernel, form, schedule, LLVMEmitter(module, symbol, kernel.buffers, target))
     emitter.em.error_param = error_param
     emitter.run()
     return Emitted(size(unit_extents(form, schedule)), 0)
 
 
-class _Gemm:
+class Gemm:
+    """Emits one kernel."""
+
     def __init__(self, kernel: Kernel, form: ContractForm, schedule: GemmSchedule, em: LLVMEmitter):
         self.kernel, self.form, self.schedule, self.em, self.b = kernel, form, schedule, em, em.b
         self.type = register_type(form.contract.acc)
-        self.tile = Tile(em.b, form, schedule, self.type, em.size)
+        self.tile = Tile(em.b, schedule, self.type, em.size)
+        self.levels = levels_of(form, schedule)
 
     def run(self) -> None:
         b, em, form, schedule = self.b, self.em, self.form, self.schedule
@@ -288,7 +126,11 @@ class _Gemm:
         b, schedule = self.b, self.schedule
         coordinates = self._coordinates(row, count)
         pointers = [b.gep(base, self._row_offset(c), self.type) for c in coordinates]
-        sums = self.tile.accumulate(pointers, columns, [None] * len(masks) if self.form.packed else masks)
+
+        def where(at: Value, rows: Sequence[int]) -> list[Value]:
+            return [b.gep(pointers[i], at, self.type) for i in rows]
+
+        sums = self.tile.accumulate(self.levels, schedule.rows, where, columns, [None] * len(masks) if self.form.packed else masks)
         if sums is not None and self._is_small():
             for i, c in enumerate(coordinates):
                 values = sums[i * schedule.vectors: (i + 1) * schedule.vectors]
@@ -296,8 +138,7 @@ class _Gemm:
                     self._store_row(c, values, column, masks)
             return
         if sums is not None:
-            for n, s in enumerate(sums):
-                b.store(s, self.tile.slot(*divmod(n, schedule.vectors)), 64)
+            self.tile.spill(sums)
         left = b.sub(count, row)
         height = b.select(b.icmp("slt", left, const("i64", schedule.rows)), left, const("i64", schedule.rows))
         with self.em.loop(None, const("i64", 0), height, state=coordinates[0], hint="out", nonempty=True) as loop:
