@@ -98,10 +98,15 @@ class _Run:
             if v.size and (v.min() < 0 or v.max() >= size):
                 raise InternalError(f"{self.kernel.name}: store outside {st.buffer.name}{target.shape}")
         value = value.reshape(-1)[keep]
-        if st.combine is None:
+        if st.combine is None or st.combine.name == "last":
             target[flat] = value
+            return
+        join = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}[st.combine.name]
+        if as_dtype(target.dtype).is_float and target.dtype.itemsize == 2:
+            for at, v in zip(zip(*flat), value.astype(np.float32)):
+                target[at] = join(np.float32(target[at]), v)
         else:
-            {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}[st.combine.name].at(target, flat, value)
+            join.at(target, flat, value)
 
     def _broadcast(self, v: np.ndarray, dims: tuple[Axis, ...]) -> np.ndarray:
         return np.broadcast_to(v, tuple(self._extent(a) for a in dims))

@@ -125,6 +125,16 @@ class Min(Monoid):
 
 
 @dataclass(frozen=True)
+class Last(Monoid):
+    """The later one: what a scatter that overwrites leaves where several updates meet. For stores only: it has no neutral state."""
+
+    name = "last"
+
+    def combine(self, a, b):
+        return b
+
+
+@dataclass(frozen=True)
 class _Arg(Monoid):
     """Value and position: of equal values the least position wins; nan beats every number (as in NumPy).
 
@@ -225,7 +235,7 @@ class Dot(Monoid):
         return (np.sum(product, axis=axes, dtype=wide).astype(self.acc.np),)
 
 
-SUM, PROD, MAX, MIN, ARGMAX, ARGMIN = Sum(), Prod(), Max(), Min(), ArgMax(), ArgMin()
+SUM, PROD, MAX, MIN, LAST, ARGMAX, ARGMIN = Sum(), Prod(), Max(), Min(), Last(), ArgMax(), ArgMin()
 
 
 def dot(dtype: DType, precision: str = "highest") -> Dot:

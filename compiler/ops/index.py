@@ -1,4 +1,4 @@
-"""Data-dependent positions: gather and scatter along an axis; and the index number itself.
+"""Data-dependent positions along an axis, and the index number itself (``scatter`` writes where these read).
 
 An index outside its axis is the user's error: kernels clamp it and set the call's error word, ``eval`` raises.
 """
@@ -15,33 +15,43 @@ from ...runtime.dtype import DType, as_dtype, bool_, float32, int32, int64
 from ...runtime.errors import DTypeError, IndexRangeError, ShapeError
 from ..ir.graph import Node
 from ..ir.types import TensorType
-from ..kernel.expr import Axis, Cast, Check, Expr
-from ..kernel.ir import Buffer, Store
-from ..kernel.monoid import SUM
+from ..kernel.expr import Cast, Check, Expr
 from . import functional as f
 from .base import BadSample, IndexFn, LowerContext, Op, Sample, shape_text
 
 Cotangents = tuple[Node | None, ...]
 
 
-def _check_range(name: str, indices: np.ndarray, size: int) -> None:
+def check_range(name: str, indices: np.ndarray, size: int) -> None:
     if indices.size and (indices.min() < 0 or indices.max() >= size):
         bad = indices[(indices < 0) | (indices >= size)].flat[0]
         raise IndexRangeError(f"{name}: index {bad} is outside [0, {size})")
 
 
-def _checked(e: Expr, size: int, op: Op, ctx: LowerContext) -> Expr:
+def along_axis(op: Op, x: TensorType, indices: TensorType) -> None:
+    """``indices`` pick elements of ``x`` along the op's axis: of one rank, and no longer than x along the others."""
+    axis: int = op.axis  # type: ignore[attr-defined]
+    if x.rank != indices.rank:
+        raise ShapeError(f"{op.name} needs operands of one rank, got {x} and indices {indices}")
+    if not 0 <= axis < x.rank:
+        raise ShapeError(f"{op.name}: there is no axis {axis} in {x}")
+    for a, (n, m) in enumerate(zip(x.shape, indices.shape)):
+        if a != axis and key(n) != key(m) and m > n:
+            raise ShapeError(f"{op.name}: indices {indices} leave axis {a} of {x}")
+
+
+def checked(e: Expr, size: int, op: Op, ctx: LowerContext) -> Expr:
     e = e if e.dtype is int64 else Cast(e, int64)
     return Check(e, size, ctx.error(f"{op.name}: an index is outside [0, {text(size)})"))
 
 
-def _needs_elements(op: Op, x: TensorType, indices: TensorType) -> None:
+def needs_elements(op: Op, x: TensorType, indices: TensorType) -> None:
     """An axis without elements has no index that lies inside it."""
     if key(x.shape[op.axis]) == 0 and all(key(n) != 0 for n in indices.shape):  # type: ignore[attr-defined]
         raise IndexRangeError(f"{op.name}: axis {op.axis} of {x} has no elements to take")  # type: ignore[attr-defined]
 
 
-def _needs_integers(op: Op, indices: TensorType) -> None:
+def needs_integers(op: Op, indices: TensorType) -> None:
     if not indices.dtype.is_int:
         raise DTypeError(f"{op.name} needs integer indices, got {indices}")
 
@@ -103,25 +113,25 @@ class Take(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         x, indices = types
-        _needs_integers(self, indices)
+        needs_integers(self, indices)
         if not 0 <= self.axis < x.rank:
             raise ShapeError(f"Take: there is no axis {self.axis} in {x}")
-        _needs_elements(self, x, indices)
+        needs_elements(self, x, indices)
         return x.with_shape(x.shape[: self.axis] + indices.shape + x.shape[self.axis + 1 :])
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
         x, indices = arrays
-        _check_range("Take", indices, x.shape[self.axis])
+        check_range("Take", indices, x.shape[self.axis])
         return np.asarray(np.take(x, indices, self.axis))
 
     def vjp(self, node: Node, ct: Node) -> Cotangents:
         x, indices = node.inputs
-        return f.node(ScatterAdd(self.axis), f.zeros_like(x), indices, ct), None
+        return f.scatter(f.zeros_like(x), indices, ct, self.axis, "add"), None
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
         x, indices = node.inputs
         end = self.axis + indices.rank
-        i = _checked(args[1](at[self.axis : end]), x.shape[self.axis], self, ctx)
+        i = checked(args[1](at[self.axis : end]), x.shape[self.axis], self, ctx)
         return args[0]((*at[: self.axis], i, *at[end:]))
 
     @classmethod
@@ -152,103 +162,10 @@ class Take(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class ScatterAdd(Op):
-    """``x`` with ``updates`` (of the type that ``Take(axis)`` of x at ``indices`` has) added where the indices point, in
-    their order.
-    """
-
-    axis: int
-
-    kind = "scatter"
-
-    def infer(self, *types: TensorType) -> TensorType:
-        x, indices, updates = types
-        _needs_integers(self, indices)
-        if x.dtype is bool_:
-            raise DTypeError(f"ScatterAdd needs numbers, got {x}")
-        if not 0 <= self.axis < x.rank:
-            raise ShapeError(f"ScatterAdd: there is no axis {self.axis} in {x}")
-        expected = x.with_shape(x.shape[: self.axis] + indices.shape + x.shape[self.axis + 1 :])
-        if not updates.same(expected):
-            raise ShapeError(
-                f"ScatterAdd: updates for {x} at {shape_text(indices.shape)} indices along axis {self.axis}"
-                f" have type {expected}, got {updates}"
-            )
-        return x
-
-    def eval(self, *arrays: np.ndarray) -> np.ndarray:
-        x, indices, updates = arrays
-        _check_range("ScatterAdd", indices, x.shape[self.axis])
-        out = np.moveaxis(x.astype(np.float64 if as_dtype(x.dtype).is_float else x.dtype), self.axis, 0).copy()
-        rest = updates.reshape(x.shape[: self.axis] + (indices.size,) + x.shape[self.axis + 1 :])
-        for i, u in zip(indices.reshape(-1), np.moveaxis(rest, self.axis, 0)):
-            out[i] += u
-        return np.moveaxis(out, 0, self.axis).astype(x.dtype)
-
-    def vjp(self, node: Node, ct: Node) -> Cotangents:
-        return ct, None, f.node(Take(self.axis), ct, node.inputs[1])
-
-    def lower_stages(
-        self, node: Node, args: Sequence[IndexFn], out: Buffer, ctx: LowerContext
-    ) -> tuple[tuple[Axis, ...], list[Store]]:
-        """(grid axes, stages): ``x`` is stored, then the updates are added one index after the other. Grid points share no
-        element:
-        they number the axes not scattered over."""
-        x, indices = node.inputs[0].type, node.inputs[1].type
-        grid = ctx.axes(x.shape[: self.axis] + x.shape[self.axis + 1 :], "i")
-        before, after = grid[: self.axis], grid[self.axis :]
-        (row,) = ctx.axes([x.shape[self.axis]], "i")
-        over = ctx.axes(indices.shape, "u")
-        i = _checked(args[1](over), x.shape[self.axis], self, ctx)
-        return grid, [
-            Store(out, (row,), (*before, row, *after), args[0]((*before, row, *after))),
-            Store(out, (), (*before, i, *after), args[2]((*before, *over, *after)), over=over, combine=SUM),
-        ]
-
-    def flops(self, node: Node) -> int:
-        return node.inputs[2].type.size if node.dtype.is_float else 0
-
-    @classmethod
-    def samples(cls, rng: np.random.Generator) -> list[Sample]:
-        out = []
-        for axis, x, shape, dtype, tag in [
-            (0, (5, 3), (9,), np.int32, "odd"),
-            (1, (2, 5, 3), (3, 2), np.int64, "odd"),
-            (0, (3, 2), (0,), np.int32, "size0"),
-            (0, (1,), (), np.int64, "size1"),
-            (2, (2, 1, 4), (5, 1), np.uint8, "broadcast"),
-            (0, (4,), (7,), np.int32, "odd"),
-        ]:
-            updates = x[:axis] + shape + x[axis + 1 :]
-            out.append(
-                Sample(
-                    cls(axis),
-                    (
-                        rng.standard_normal(x).astype(np.float32),
-                        rng.integers(0, x[axis], shape).astype(dtype),
-                        rng.standard_normal(updates).astype(np.float32),
-                    ),
-                    tags=(tag,),
-                )
-            )
-        return out
-
-    @classmethod
-    def bad_samples(cls) -> list[BadSample]:
-        x, i = TensorType((5, 3), float32), TensorType((2,), int32)
-        return [
-            BadSample(cls(0), (x, i, TensorType((3, 2), float32)), ShapeError, r"have type float32\[2, 3\], got float32\[3, 2\]"),
-            BadSample(cls(2), (x, i, x), ShapeError, "no axis 2"),
-            BadSample(cls(0), (x, i.with_dtype(float32), x), DTypeError, "integer indices"),
-            BadSample(cls(0), (x.with_dtype(bool_), i, x), DTypeError, "needs numbers"),
-        ]
-
-
-@dataclass(frozen=True, eq=False)
 class TakeAlongAxis(Op):
-    """x[..., indices[...], ...]: one element along ``axis`` for each element of ``indices``, whose other axes are those of
-    ``x`` (NumPy's
-    take_along_axis, ONNX's GatherElements with equal other sizes)."""
+    """x[..., indices[...], ...]: one element along ``axis`` for each element of ``indices``, whose other axes are at most as
+    long as those of ``x`` (NumPy's take_along_axis, ONNX's GatherElements).
+    """
 
     axis: int
 
@@ -256,30 +173,25 @@ class TakeAlongAxis(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         x, indices = types
-        _needs_integers(self, indices)
+        needs_integers(self, indices)
         if not 0 <= self.axis < x.rank:
             raise ShapeError(f"TakeAlongAxis: there is no axis {self.axis} in {x}")
-        _needs_elements(self, x, indices)
-        if not indices.with_dtype(x.dtype).same(
-            x.with_shape((*x.shape[: self.axis], *indices.shape[self.axis : self.axis + 1], *x.shape[self.axis + 1 :]))
-        ):
-            raise ShapeError(f"TakeAlongAxis: {x} and indices {indices} differ in more than axis {self.axis}")
+        needs_elements(self, x, indices)
+        along_axis(self, x, indices)
         return x.with_shape(indices.shape)
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
         x, indices = arrays
-        _check_range("TakeAlongAxis", indices, x.shape[self.axis])
-        return np.take_along_axis(x, indices.astype(np.int64), self.axis)
+        check_range("TakeAlongAxis", indices, x.shape[self.axis])
+        part = tuple([slice(None) if a == self.axis else slice(n) for a, n in enumerate(indices.shape)])
+        return np.take_along_axis(x[part], indices.astype(np.int64), self.axis)
 
     def vjp(self, node: Node, ct: Node) -> Cotangents:
-        """Every element of x sums the cotangents whose index is its own: a reduction without conflicts."""
         x, indices = node.inputs
-        wide = (*x.shape[: self.axis], x.shape[self.axis], *indices.shape[self.axis :])
-        hit = f.eq(f.iota(wide, self.axis, indices.dtype), f.broadcast_to(f.expand_dims(indices, (self.axis,)), wide))
-        return f.sum_(f.where(hit, f.broadcast_to(f.expand_dims(ct, (self.axis,)), wide), 0), (self.axis + 1,)), None
+        return f.scatter_along_axis(f.zeros_like(x), indices, ct, self.axis, "add"), None
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[Expr, ...], ctx: LowerContext) -> Expr:
-        i = _checked(args[1](at), node.inputs[0].shape[self.axis], self, ctx)
+        i = checked(args[1](at), node.inputs[0].shape[self.axis], self, ctx)
         return args[0]((*at[: self.axis], i, *at[self.axis + 1 :]))
 
     @classmethod
@@ -300,13 +212,16 @@ class TakeAlongAxis(Op):
                 (0, (1,), 1, np.int64, "size1"),
                 (2, (2, 1, 4), 5, np.uint8, "broadcast"),
             ]
+        ] + [
+            Sample(cls(1), (rng.standard_normal((4, 5)), rng.integers(0, 5, (3, 7))), tags=("odd",)),
         ]
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         x, i = TensorType((5, 3), float32), TensorType((5, 1), int32)
         return [
-            BadSample(cls(0), (x, i), ShapeError, "differ in more than axis 0"),
+            BadSample(cls(0), (x, i.with_shape((5, 4))), ShapeError, "leave axis 1 of"),
+            BadSample(cls(0), (x, i.with_shape((5,))), ShapeError, "of one rank"),
             BadSample(cls(1), (x, i.with_dtype(float32)), DTypeError, "integer indices"),
             BadSample(cls(2), (x, i), ShapeError, "no axis 2"),
         ]
@@ -318,7 +233,7 @@ def iota(shape: Sequence[int], axis: int = 0, dtype=int32) -> Node:
     return f.node(Iota(shape, f.one_axis("iota", axis, len(shape)), as_dtype(dtype)))
 
 
-def _wrapped(indices: Node, n: int, wrap: bool) -> Node:
+def wrapped(indices: Node, n: int, wrap: bool) -> Node:
     return f.where(f.lt(indices, 0), f.add(indices, n), indices) if wrap and indices.dtype.kind == "i" else indices
 
 
@@ -328,7 +243,7 @@ def take(x, indices, axis: int = 0, wrap: bool = False) -> Node:
     """
     x, indices = f.constant(x), f.constant(indices)
     axis = f.one_axis("take", axis, x.rank)
-    return f.node(Take(axis), x, _wrapped(indices, x.shape[axis], wrap))
+    return f.node(Take(axis), x, wrapped(indices, x.shape[axis], wrap))
 
 
 def take_along_axis(x, indices, axis: int = -1, wrap: bool = False) -> Node:
@@ -341,16 +256,7 @@ def take_along_axis(x, indices, axis: int = -1, wrap: bool = False) -> Node:
     common = f.broadcast_shapes("take_along_axis", *rest)
     x = f.broadcast_to(x, (*common[:axis], x.shape[axis], *common[axis:]))
     indices = f.broadcast_to(indices, (*common[:axis], indices.shape[axis], *common[axis:]))
-    return f.node(TakeAlongAxis(axis), x, _wrapped(indices, x.shape[axis], wrap))
-
-
-def scatter_add(x, indices, updates, axis: int = 0) -> Node:
-    """``x`` with ``updates`` added along ``axis`` at ``indices``."""
-    x, updates = f.operands("scatter_add", x, updates)
-    indices = f.constant(indices)
-    axis = f.one_axis("scatter_add", axis, x.rank)
-    updates = f.broadcast_to(updates, x.shape[:axis] + indices.shape + x.shape[axis + 1 :])
-    return f.node(ScatterAdd(axis), x, indices, updates)
+    return f.node(TakeAlongAxis(axis), x, wrapped(indices, x.shape[axis], wrap))
 
 
 def one_hot(indices, depth: int, dtype=float32, axis: int = -1) -> Node:

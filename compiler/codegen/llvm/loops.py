@@ -266,12 +266,13 @@ class Loops:
                 em.store(st, value, condition)
                 return
 
+            a = access(st.buffer, st.index)
+            t = em.scalars.memory_type(dtype)
+            p = em.pointer(em.base(st.buffer.name), t, a)  # outside the branch: later stores may share parts of the address
+            _, _, step, _ = em._offset(a)
+
             def join() -> None:
                 mask = condition if lane_condition else None
-                a = access(st.buffer, st.index)
-                t = em.scalars.memory_type(dtype)
-                p = em.pointer(em.base(st.buffer.name), t, a)
-                _, _, step, _ = em._offset(a)
                 if em.vector is None:
                     old = em.scalars.from_memory(b.load(p, t), dtype)
                 else:
