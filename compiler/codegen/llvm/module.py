@@ -16,6 +16,7 @@ from ....runtime import cache, cpu
 from ....runtime.dim import Dim, Poly, dim_max, dim_min, unguarded
 from ...kernel.expr import Check, post_order
 from ...kernel.ir import Kernel, stage_exprs
+from ...kernel.routine import Routine
 from ...kernel.text import kernel_text
 from ...schedule.contraction import GemmSchedule
 from ...target import Target
@@ -24,6 +25,7 @@ from .builder import Module
 from .gemm import emit_gemm
 from .lift import lift
 from .loops import Emitted, emit_loops
+from .routines import emit_routine
 
 # Schedules that a template emits: type -> function(lifted kernel, schedule, target, module, symbol, error_param) -> Emitted.
 TEMPLATES: dict[type, Callable[..., Emitted]] = {GemmSchedule: emit_gemm}
@@ -55,10 +57,10 @@ class _Entry:
 _memory: dict[str, _Entry] = {}
 
 
-def compile_kernel(kernel: Kernel, schedule: object | None, target: Target, error: int = 0) -> Code:
+def compile_kernel(kernel: Kernel | Routine, schedule: object | None, target: Target, error: int = 0) -> Code:
     """Machine code for ``kernel``; ``schedule`` None is the general emitter's own choice. ``error`` is added to the codes of the kernel's error sites."""
     with unguarded():
-        lifted, params = lift(kernel)
+        lifted, params = kernel.lifted() if isinstance(kernel, Routine) else lift(kernel)
         checks = any(isinstance(e, Check) for st in kernel.stages for e in post_order(stage_exprs(st)))
         error_param = len(params) if checks else None
         key = kernel_key(lifted, schedule, target)
@@ -77,10 +79,10 @@ def emit_call(call: Any, target: Target, error: int = 0) -> Code:
     return compile_kernel(call.kernel, call.schedule, target, error)
 
 
-def kernel_key(lifted: Kernel, schedule: object | None, target: Target) -> str:
+def kernel_key(lifted: Kernel | Routine, schedule: object | None, target: Target) -> str:
     """The cache key of a lifted kernel's object code."""
     with unguarded():
-        text = kernel_text(replace(lifted, name="k"))
+        text = lifted.text if isinstance(lifted, Routine) else kernel_text(replace(lifted, name="k"))
         machine = machine_of(target)
         parts = (text, repr(schedule), machine.text, machine.flags, cpu.llvm_version(), source_digest())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -97,20 +99,22 @@ def assembly(text: str, target: Target) -> str:
     return cpu.disassemble(text, machine.cpu, machine.flags)
 
 
-def emit_text(lifted: Kernel, symbol: str, schedule: object | None, target: Target,
+def emit_text(lifted: Kernel | Routine, symbol: str, schedule: object | None, target: Target,
               error_param: int | None = None) -> tuple[str, Emitted]:
     """(LLVM text, what the emitter settled on) of a lifted kernel."""
     with unguarded():
         module = Module()
         template = TEMPLATES.get(type(schedule))
-        if template is not None:
+        if isinstance(lifted, Routine):
+            emitted = emit_routine(lifted, target, module, symbol)
+        elif template is not None:
             emitted = template(lifted, schedule, target, module, symbol, error_param)
         else:
             emitted = emit_loops(lifted, target, module, symbol, error_param)
         return module.text(), emitted
 
 
-def _make(key: str, lifted: Kernel, symbol: str, schedule: object | None, target: Target, error_param: int | None) -> _Entry:
+def _make(key: str, lifted: Kernel | Routine, symbol: str, schedule: object | None, target: Target, error_param: int | None) -> _Entry:
     text, emitted = emit_text(lifted, symbol, schedule, target, error_param)
     machine = machine_of(target)
     image = cpu.assemble(text, machine.cpu, machine.flags, 0, machine.triple)
