@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from ...runtime.dim import Dim, key
 from ..ir.graph import Input, Node
-from ..kernel import simplify
-from ..kernel.expr import Axis, Const, Expr, Fold, Load, Ref, Where, axes_of, post_order
+from ..kernel.expr import Axis, Expr, Fold, Load, Ref, axes_of, post_order
+from ..kernel.guards import guard_loads
 from ..kernel.ir import Buffer, Contract, Kernel, Reduce, Store, stage_exprs, with_exprs
 from ..kernel.monoid import Dot
 from ..ops.base import LowerContext
@@ -167,45 +167,6 @@ def _rename(stage, renamed: dict[tuple, Buffer]):
         return [mapping[id(r)] for r in roots]
 
     return with_exprs(stage, fix(list(stage_exprs(stage))))
-
-
-def guard_loads(roots: list[Expr]) -> list[Expr]:
-    """Moves index conditions into loads: ``where(c, f(load), other)`` reads nothing where c is false.
-
-    Only conditions made of indices count (padding, interior dilation); a condition on data selects between values that both exist.
-    """
-    data: dict[int, bool] = {}
-    memo: dict[int, Expr] = {}
-    for e in post_order(roots):
-        children = tuple([memo[id(c)] for c in e.children])
-        data[id(e)] = isinstance(e, (Load, Fold, Ref)) or any(data[id(c)] for c in e.children)
-        same = e if all(a is b for a, b in zip(children, e.children)) else e.with_children(children)
-        if isinstance(e, Where) and not data[id(e.children[0])]:
-            cond, a, b = same.children
-            a = _guarded(a, cond)
-            if isinstance(b, Load) or not isinstance(b, Const):
-                b = _guarded(b, simplify.op_not(cond))
-            if isinstance(a, Load) and a.guard is cond and isinstance(b, Const):
-                same = Load(a.buffer, a.index, cond, b)
-            else:
-                same = Where(cond, a, b)
-        memo[id(e)] = same
-    return [memo[id(r)] for r in roots]
-
-
-def _guarded(root: Expr, cond: Expr) -> Expr:
-    """``root`` with every load under it guarded by ``cond`` too."""
-    memo: dict[int, Expr] = {}
-    for e in post_order([root]):
-        children = tuple([memo[id(c)] for c in e.children])
-        if isinstance(e, Load):
-            n = len(e.index)
-            other = children[n + 1] if e.guard is not None else Const(0, e.dtype)
-            guard = cond if e.guard is None else simplify.both(children[n], cond)
-            memo[id(e)] = Load(e.buffer, children[:n], guard, other)
-        else:
-            memo[id(e)] = e if all(a is b for a, b in zip(children, e.children)) else e.with_children(children)
-    return memo[id(root)]
 
 
 def _extract(values: list[Expr], axes: tuple[Axis, ...], outputs: list[Buffer]) -> tuple[list, tuple[Axis, ...]]:
