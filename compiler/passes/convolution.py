@@ -1,42 +1,72 @@
-"""Convolutions in the form that CPU templates read: no border, one direction.
+"""Convolutions in the form that CPU templates read: one direction, and a border that a kernel leaves out rather than reads.
 
-* Padding becomes a ``Pad`` of the image, which fuses into the kernel that makes the image (or is one copy), so that inner loops have no border tests.
-* The gradient of the image is a convolution of the cotangent, spread by the stride and padded, with the kernel turned round.
-* The gradient of the kernel reads the padded image, which the forward pass made already.
+* A template skips what lies in the border (``codegen.llvm.direct``), where it knows which pixels of a row that concerns. So zeros put around an image
+  become the convolution's padding. Else padding becomes a ``Pad`` of the image, which fuses into the kernel that makes the image or is one copy.
+* The gradient of the image is a convolution of the cotangent, spread by the stride, with the kernel turned round.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from ...runtime.dim import Dim
 from ..ir.graph import Node, node
 from ..ops import functional as f
 from ..ops.conv import Conv, ConvInputGrad, ConvWeightGrad
+from ..ops.geometry import Pairs
+from ..ops.slicing import Pad
 from .canonicalize import Rule
 
-
-def _has_padding(n: Node) -> bool:
-    return any(w != 0 for pair in n.op.padding for w in pair)
+TAPS = 16  # of a kernel's last spatial axis, up to which tiles at the edge are written out tap by tap
 
 
-def _padded(x: Node, padding: tuple[tuple[int, int], ...], stride: tuple[int, ...] | None = None) -> Node:
+def _has_padding(padding: Pairs) -> bool:
+    return any(w != 0 for pair in padding for w in pair)
+
+
+def _padded(x: Node, padding: Pairs, stride: tuple[int, ...] | None = None) -> Node:
     """``x`` (N, *spatial, C) with zeros around, and between, its spatial elements."""
     interior = None if stride is None else (0, *[s - 1 for s in stride], 0)
     return f.pad(x, ((0, 0), *padding, (0, 0)), 0, interior)
 
 
+def _image(x: Node) -> tuple[Node, Pairs]:
+    """``x`` without zeros around its spatial axes, and these zeros' widths."""
+    if isinstance(x.op, Pad) and x.op.value == 0 and not any(x.op.interior):
+        widths = tuple(zip(x.op.lo, x.op.hi))
+        if not any(type(w) is Dim or w < 0 for pair in widths for w in pair) and widths[0] == widths[-1] == (0, 0):
+            return x.inputs[0], widths[1:-1]
+    return x, ((0, 0),) * (x.rank - 2)
+
+
+def _static(*sizes: int) -> bool:
+    return all(type(n) is not Dim for n in sizes)
+
+
+def _bounded(n: Node, padding: Pairs) -> bool:
+    """Whether the direct template takes ``n`` with this padding (``schedule.contraction.match_contraction`` says what it needs)."""
+    x, other = n.inputs
+    if n.op.groups != 1 or not n.dtype.is_float or n.dtype.itemsize < 4 or not _static(x.shape[-1], other.shape[-1]):
+        return False
+    kernel, out = (other.shape[:-2], n.shape[1:-1]) if isinstance(n.op, Conv) else (n.shape[:-2], other.shape[1:-1])
+    if not _static(*kernel):
+        return False
+    if isinstance(n.op, Conv):  # a condition on a tap that is the only one is no bound; the last axis' pixels make the tiles
+        taps = all(k > 1 for k, pair in zip(kernel, padding) if pair != (0, 0))
+        return taps and kernel[-1] <= TAPS and _static(out[-1], x.shape[-2]) and out[-1] > 1
+    return x.shape[-1] > 1 and all(type(o) is Dim or o > 1 for o, pair in zip(out, padding) if pair != (0, 0))
+
+
 def _conv(n: Node) -> Node | None:
-    if not _has_padding(n):
+    """Zeros around the image belong to the convolution where it can leave them out, else they are a Pad."""
+    x, other = n.inputs
+    image, widths = _image(x)
+    padding = tuple((a + c, b + d) for (a, b), (c, d) in zip(n.op.padding, widths))
+    if _bounded(n, padding):
+        return None if image is x else node(replace(n.op, padding=padding), image, other)
+    if not _has_padding(n.op.padding):
         return None
-    x, w = n.inputs
-    return node(replace(n.op, padding=((0, 0),) * len(n.op.padding)), _padded(x, n.op.padding), w)
-
-
-def _weight_grad(n: Node) -> Node | None:
-    if not _has_padding(n):
-        return None
-    x, ct = n.inputs
-    return node(replace(n.op, padding=((0, 0),) * len(n.op.padding)), _padded(x, n.op.padding), ct)
+    return node(replace(n.op, padding=((0, 0),) * len(padding)), _padded(x, n.op.padding), other)
 
 
 def _input_grad(n: Node) -> Node | None:
@@ -54,7 +84,9 @@ def _input_grad(n: Node) -> Node | None:
         padding.append((low, n.shape[1 + i] - spread - low + reach))
     turned = f.transpose(f.flip(w, tuple(range(rank))), (*range(rank), rank + 1, rank))
     op = Conv((1,) * rank, ((0, 0),) * rank, n.op.dilation, 1, n.op.precision)
+    if all(s == 1 for s in n.op.strides) and _static(*[v for pair in padding for v in pair]):
+        return node(replace(op, padding=tuple(padding)), ct, turned)
     return node(op, _padded(ct, tuple(padding), n.op.strides), turned)
 
 
-RULES: dict[type, tuple[Rule, ...]] = {Conv: (_conv,), ConvInputGrad: (_input_grad,), ConvWeightGrad: (_weight_grad,)}
+RULES: dict[type, tuple[Rule, ...]] = {Conv: (_conv,), ConvInputGrad: (_input_grad,), ConvWeightGrad: (_conv,)}

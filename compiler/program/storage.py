@@ -12,7 +12,7 @@ from ...runtime.dim import key
 from ..kernel import simplify
 from ..kernel.expr import Axis, Const, Expr, Load, index, loads_of
 from ..kernel.ir import Buffer, Contract, Kernel, Store, stage_exprs
-from ..schedule.contraction import ContractForm, GemmSchedule, choose_gemm, match_contraction, natural, packed_buffer, panels
+from ..schedule.contraction import ContractForm, GemmSchedule, choose_schedule, match_contraction, natural, packed_buffer, panels
 from ..target import Target
 from .program import Call, Program, Value
 
@@ -29,11 +29,11 @@ def assign_storage(program: Program, target: Target) -> None:
 def _rewritten(calls: list[Call], program: Program, target: Target, fixed: set[Value], packed: dict, in_setup: bool) -> list[Call]:
     out: list[Call] = []
     for call in calls:
-        form = match_contraction(call.kernel)
+        form = match_contraction(call.kernel) if isinstance(call, Call) and isinstance(call.kernel, Kernel) else None
         if form is None:
             out.append(call)
             continue
-        schedule = choose_gemm(form, target)
+        schedule = choose_schedule(form, target)
         if natural(form, schedule):
             out.append(replace(call, schedule=schedule))
             continue

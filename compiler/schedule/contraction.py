@@ -1,21 +1,39 @@
 """Contractions that a GEMM microkernel can compute, and the tile shapes it uses.
 
-A kernel matches when its one Contract reads two buffers at affine, unguarded addresses, and the output's fastest axis belongs to one operand only.
+A kernel matches when its one Contract reads two buffers at affine addresses, and the output's fastest axis belongs to one operand only.
 That axis becomes the vector axis n; the axes that only the other operand has are the rows, whatever their number (the pixels of a convolution are rows like
-those of a matrix); axes of both are the batch. So GEMM, batched GEMM, convolution (input already padded) and both gradients are one form.
+those of a matrix); axes of both are the batch. So GEMM, batched GEMM, convolution and both gradients are one form.
+
+The rows' operand may have a border: its load is guarded by bounds on what reduced axes read (taps of a window inside the image). Then a tile is a
+segment of the innermost row axis, for which bounds are the same, or known when compiling.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...runtime.dim import Dim, ceil_div, size
 from ...runtime.dtype import float32, float64
 from ..kernel.access import Access, access
-from ..kernel.expr import Axis, Load, Op
+from ..kernel.expr import Axis, Const, Expr, Load, Op, axes_of
 from ..kernel.ir import Buffer, Contract, Kernel
-from ..kernel.scalar_ops import floordiv
+from ..kernel.scalar_ops import and_, floordiv, ge, lt
+from ..kernel.simplify import from_linear, linear, sub
 from ..target import Target
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """One condition of a guard: ``step`` * k + ``rest`` >= 0, for a reduced axis ``k`` and an index ``rest`` over the grid."""
+
+    k: Axis
+    step: int
+    rest: Expr
+
+    def holds(self, k: int, axis: Axis, at: int) -> bool:
+        """Where ``rest`` depends on ``axis`` alone, by constant coefficients."""
+        terms, constant = linear(self.rest)
+        return self.step * k + terms[axis] * at + constant >= 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +54,7 @@ class ContractForm:
     n: Axis
     k: tuple[Axis, ...]
     packed: bool = False
+    bounds: tuple[Bound, ...] = ()
 
     @property
     def row_count(self) -> int:
@@ -74,7 +93,7 @@ def match_contraction(kernel: Kernel) -> ContractForm | None:
         return None
     if c.acc not in (float32, float64) or not isinstance(c.a, Load) or not isinstance(c.b, Load):
         return None
-    if any(x.dtype is not c.acc or x.guard is not None for x in (c.a, c.b)):
+    if any(x.dtype is not c.acc for x in (c.a, c.b)):
         return None
     a, b = c.a, c.b
     access_a, access_b = (access(x.buffer, x.index) for x in (a, b))
@@ -82,6 +101,8 @@ def match_contraction(kernel: Kernel) -> ContractForm | None:
     if n in access_a.coefficients:
         a, b, access_a, access_b = b, a, access_b, access_a
     if n in access_a.coefficients or n not in access_b.coefficients or not access_a.affine:
+        return None
+    if b.guard is not None:
         return None
     packed = not access_b.affine
     if packed and not _in_panels(access_b, n):
@@ -96,7 +117,94 @@ def match_contraction(kernel: Kernel) -> ContractForm | None:
     outer = tuple(x for x in kernel.axes[:-1] if x not in rows)
     if kernel.axes != (*outer, *rows, n):  # rows between batch axes would change the order of stores, not their values
         outer = tuple(x for x in kernel.axes if x in outer)
-    return ContractForm(c, a, b, access_a, access_b, outer, rows, n, c.over, packed)
+    form = ContractForm(c, a, b, access_a, access_b, outer, rows, n, c.over, packed)
+    if a.guard is None:
+        return form
+    bounds = _bounds(a, c.over)
+    if bounds is None or not _segments(form, bounds):
+        return None
+    return replace(form, bounds=bounds)
+
+
+def _bounds(a: Load, over: tuple[Axis, ...]) -> tuple[Bound, ...] | None:
+    """The guard as bounds on reduced axes, one each; None where it is something else, or where others than zeros lie outside."""
+    if not isinstance(a.other, Const) or type(a.other.value) is Dim or a.other.value != 0 or a.guard is None:
+        return None
+    out = []
+    conditions = [a.guard]
+    while conditions:
+        e = conditions.pop()
+        if not isinstance(e, Op) or e.fn not in (and_, lt, ge):
+            return None
+        left, right = e.children
+        if e.fn is and_:
+            conditions += [left, right]
+            continue
+        terms, constant = linear(sub(left, right) if e.fn is ge else sub(right, left))
+        ks = [x for x in terms if isinstance(x, Axis) and x in over]
+        step = terms.pop(ks[0]) if len(ks) == 1 else 0
+        if type(step) is Dim or step == 0 or any(x in over for t in terms for x in axes_of(t)):
+            return None
+        out.append(Bound(ks[0], step, from_linear(terms, constant - (0 if e.fn is ge else 1))))  # type: ignore[arg-type]
+    return tuple(out)
+
+
+def segment_bounds(form: ContractForm) -> tuple[Bound, ...]:
+    """The bounds that differ within a tile: those that depend on the innermost row axis."""
+    return tuple(x for x in form.bounds if form.rows and form.rows[-1] in axes_of(x.rest))
+
+
+def _segments(form: ContractForm, bounds: tuple[Bound, ...]) -> bool:
+    """Whether tiles can be segments of the innermost row axis: constant steps, and bounds that vary within one are all known when compiling."""
+    if not form.rows:
+        return True
+    axis = form.rows[-1]
+    varying = [x for x in bounds if axis in axes_of(x.rest)]
+    if type(axis.extent) is Dim or type(form.a_access.coefficients[axis]) is Dim or len({x.k for x in varying}) > 1:
+        return False
+    for x in varying:
+        terms, constant = linear(x.rest)
+        if set(terms) != {axis} or any(type(n) is Dim for n in (terms[axis], constant, x.k.extent)):
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class DirectSchedule(GemmSchedule):
+    """A contraction with a border. ``rows`` neighbours along the innermost row axis make a tile; ``block`` counts whole runs of that axis."""
+
+
+def segments(extent: int, rows: int) -> list[tuple[int, int]]:
+    """(first, count) of the tiles along an axis: as even as they can be."""
+    count = ceil_div(extent, rows)
+    edges = [i * extent // count for i in range(count + 1)]
+    return [(a, b - a) for a, b in zip(edges, edges[1:])]
+
+
+def choose_schedule(form: ContractForm, target: Target) -> GemmSchedule:
+    """The analytic schedule of any form."""
+    return choose_direct(form, target) if form.bounds else choose_gemm(form, target)
+
+
+def choose_direct(form: ContractForm, target: Target) -> DirectSchedule:
+    """The tile that covers a run of the innermost row axis, and n, in the fewest cycles: two FMAs and two loads a cycle, latency 4."""
+    lanes = target.vector_bytes // form.contract.acc.itemsize
+    width, n = form.rows[-1].extent if form.rows else 1, form.n.extent
+    spare = target.registers - (1 if target.fma and target.registers >= 32 else 2)  # beside the accumulators: a broadcast, and a product without FMA
+    best: tuple[float, int, int] | None = None
+    for vectors in range(1, 5 if target.registers >= 32 else 3):
+        most = (spare - vectors) // vectors
+        columns = 1 if type(n) is Dim else ceil_div(n, vectors * lanes)
+        for rows in range(1, min(width, most, 16) + 1):
+            cycles = columns * sum(max(h * vectors / 2, (h + vectors) / 2, 4) + 0.5 for _, h in segments(width, rows))
+            per = cycles / vectors if type(n) is Dim else cycles
+            if best is None or per < best[0]:
+                best = per, rows, vectors
+    assert best is not None
+    _, rows, vectors = best
+    weights = form.depth * n * form.contract.acc.itemsize
+    panels_outer = type(weights) is Dim or weights > 1 << 18
+    return DirectSchedule(rows, vectors, lanes, max(1, 56 // width), 256, panels_outer)
 
 
 def _in_panels(b: Access, n: Axis) -> bool:

@@ -197,8 +197,8 @@ def test_fuel_stops_rewriting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["Conv", "ConvInputGrad", "ConvWeightGrad"])
-def test_convolutions_without_borders(name: str) -> None:
-    """Padding leaves the convolution; a gradient of the image becomes a convolution. Equal results."""
+def test_convolutions(name: str) -> None:
+    """A gradient of the image becomes a convolution; zeros around the image become a convolution's padding, or its padding a Pad. Equal results."""
     for s in OPS[name].samples(np.random.default_rng(5)):
         xs = [leaf(f"x{i}", TensorType(a.shape, float32)) for i, a in enumerate(s.arrays)]
         graph = Graph(tuple(xs), (node(s.op, *xs),), name=name)
@@ -206,5 +206,6 @@ def test_convolutions_without_borders(name: str) -> None:
         verify(new)
         for n in new.nodes:
             assert n.op.name != "ConvInputGrad" or n.op.groups != 1
-            assert n.op.name not in ("Conv", "ConvWeightGrad") or not any(w for pair in n.op.padding for w in pair)
+            if n.op.name == "Pad" and len(s.arrays[0].shape) == 4 and n.shape[-1] > 1 and n.dtype is float32:
+                assert any(n.op.interior) or s.op.groups > 1 or min(*n.op.lo, *n.op.hi) < 0, f"{s.op}: {n}"
         assert_close(evaluate(new, list(s.arrays))[0], evaluate(graph, list(s.arrays))[0], 1e-6, what=str(s.op))

@@ -55,31 +55,37 @@ class Gemm:
         self.tile = Tile(em.b, schedule, self.type, em.size)
         self.levels = levels_of(form, schedule)
 
+    def extents(self) -> list[int]:
+        return unit_extents(self.form, self.schedule)
+
     def run(self) -> None:
-        b, em, form, schedule = self.b, self.em, self.form, self.schedule
+        b, em, form = self.b, self.em, self.form
         with em.loop(None, em.begin, em.end, hint="unit") as unit:
             place = self._decode(unit.index)
-            panel, block = place[-2:] if schedule.panels_outer else place[:-3:-1]
+            panel, block = place[-2:] if self.schedule.panels_outer else place[:-3:-1]
             with contextlib.ExitStack() as stack:
                 for axis, value in zip(form.outer, place):
                     stack.enter_context(em.bound(axis, value))
-                count = em.size(form.row_count)
-                first = b.mul(block, const("i64", schedule.rows * schedule.block))
-                stop = b.add(first, const("i64", schedule.rows * schedule.block))
-                last = b.select(b.icmp("slt", stop, count), stop, count)
-                base = b.gep(em.base(form.a.buffer.name), self._base(form.a_access), self.type)
-                column = b.mul(panel, const("i64", schedule.columns))
-                columns = self._columns(panel, column)
-                masks = self._masks(column)
-                with em.loop(None, first, last, step=schedule.rows, hint="row", nonempty=True) as rows:
-                    self._tile(rows.index, count, base, columns, column, masks)
+                column = b.mul(panel, const("i64", self.schedule.columns))
+                self._rows(block, self._columns(panel, column), column, self._masks(column))
         b.ret()
         b.finish()
+
+    def _rows(self, block: Value, columns: Value, column: Value, masks: list[Value | None]) -> None:
+        """The unit's rows, tile by tile. ``columns``: pointer to b at this panel, whose first column is number ``column``."""
+        b, em, form, schedule = self.b, self.em, self.form, self.schedule
+        count = em.size(form.row_count)
+        first = b.mul(block, const("i64", schedule.rows * schedule.block))
+        stop = b.add(first, const("i64", schedule.rows * schedule.block))
+        last = b.select(b.icmp("slt", stop, count), stop, count)
+        base = b.gep(em.base(form.a.buffer.name), self._base(form.a_access), self.type)
+        with em.loop(None, first, last, step=schedule.rows, hint="row", nonempty=True) as rows:
+            self._tile(rows.index, count, base, columns, column, masks)
 
     def _decode(self, unit: Value) -> list[Value]:
         """The unit's place in each extent of the grid, slowest first."""
         b = self.b
-        extents = unit_extents(self.form, self.schedule)
+        extents = self.extents()
         out: list[Value] = []
         for i in range(len(extents) - 1, 0, -1):
             n = self.em.size(extents[i])

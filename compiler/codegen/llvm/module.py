@@ -18,17 +18,18 @@ from ...kernel.expr import Check, post_order
 from ...kernel.ir import Kernel, stage_exprs
 from ...kernel.routine import Routine
 from ...kernel.text import kernel_text
-from ...schedule.contraction import GemmSchedule
+from ...schedule.contraction import DirectSchedule, GemmSchedule
 from ...target import Target
 from ...version import source_digest
 from .builder import Module
+from .direct import emit_direct
 from .gemm import emit_gemm
 from .lift import lift
 from .loops import Emitted, emit_loops
 from .routines import emit_routine
 
 # Schedules that a template emits: type -> function(lifted kernel, schedule, target, module, symbol, error_param) -> Emitted.
-TEMPLATES: dict[type, Callable[..., Emitted]] = {GemmSchedule: emit_gemm}
+TEMPLATES: dict[type, Callable[..., Emitted]] = {GemmSchedule: emit_gemm, DirectSchedule: emit_direct}
 
 
 @dataclass(frozen=True)
