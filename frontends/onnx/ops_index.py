@@ -6,7 +6,7 @@ import numpy as np
 
 from ...compiler import ops
 from ...compiler.ir.graph import Node
-from ...runtime.dim import Dim, size
+from ...runtime.dim import Dim
 from ...runtime.dtype import int64
 from .call import Call
 from .registry import fold, operator
@@ -56,80 +56,36 @@ def _outside(call: Call, n: int):
     raise call.invalid(f"has an index outside [-{n}, {n})")
 
 
-def _linear(shape: tuple[int, ...], parts: list[Node]) -> Node:
-    """Row-major positions in ``shape`` from positions per axis."""
-    out = parts[0]
-    for n, p in zip(shape[1:], parts[1:]):
-        out = ops.add(ops.mul(out, n), p)
-    return out
-
-
 @operator("GatherElements")
 def _gather_elements(call: Call) -> Node:
-    x = call.node(0)
-    axis = call.axis()
-    return ops.take(ops.reshape(x, (size(x.shape),)), _element_positions(call, x, axis), 0)
-
-
-def _element_positions(call: Call, x: Node, axis: int) -> Node:
-    at = ops.cast(positions(call, 1, x.shape[axis]), int64)
-    if at.rank != x.rank:
-        raise call.invalid(f"has indices of rank {at.rank} for {x.type}")
-    return _linear(x.shape, [at if a == axis else ops.iota(at.shape, a, int64) for a in range(x.rank)])
-
-
-def _nd_positions(call: Call, x: Node, indices: Node, batch: int) -> tuple[Node, int]:
-    """Flat positions over the first ``batch + k`` axes of ``x`` from index tuples of length k, and that number of axes."""
-    k = indices.shape[-1]
-    if type(k) is Dim:
-        raise call.refuse("has index tuples of a free length")
-    k = int(k)
-    if not 1 <= k <= x.rank - batch:
-        raise call.invalid(f"has index tuples of length {k} for {x.type}")
-    outer = indices.shape[:-1]
-    parts = [ops.iota(outer, a, int64) for a in range(batch)]
-    for j in range(k):
-        one = ops.slice_(indices, (0,) * (indices.rank - 1) + (j,), (*outer, j + 1))
-        parts.append(from_start(ops.cast(ops.reshape(one, outer), int64), x.shape[batch + j]))
-    return _linear(x.shape[: batch + k], parts), batch + k
+    x, axis = call.node(0), call.axis()
+    return ops.take_along_axis(x, positions(call, 1, x.shape[axis]), axis)
 
 
 @operator("GatherND")
 def _gather_nd(call: Call) -> Node:
-    x, indices = call.node(0), call.node(1)
-    at, n = _nd_positions(call, x, indices, call.attr("batch_dims", 0))
-    return ops.take(ops.reshape(x, (size(x.shape[:n]), *x.shape[n:])), at, 0)
+    return ops.gather_nd(call.node(0), call.node(1), call.attr("batch_dims", 0), wrap=True)
 
 
-def _scatter(call: Call, flat: Node, at: Node, updates: Node, shape: tuple[int, ...]) -> Node:
-    """``updates`` written (or added) to the rows ``at`` of ``flat``."""
-    reduction = call.attr("reduction", "none")
-    rows = (size(at.shape),)
-    at, updates = ops.reshape(at, rows), ops.reshape(updates, rows + flat.shape[1:])
-    if reduction == "add":
-        return ops.reshape(ops.scatter_add(flat, at, updates, 0), shape)
-    if reduction != "none":
-        raise call.refuse(f"reduces by {reduction!r}; none and add are compiled", attribute="reduction")
-    # The standard wants distinct indices, so the sum of what is written to a place is what is written.
-    wide = flat.dtype if flat.dtype.is_float or flat.dtype.is_int else int64
-    new = ops.scatter_add(ops.full(flat.shape, 0, wide), at, ops.cast(updates, wide), 0)
-    hit = ops.scatter_add(ops.full(flat.shape[:1], 0, int64), at, ops.full(rows, 1, int64), 0)
-    hit = ops.reshape(ops.gt(hit, 0), flat.shape[:1] + (1,) * (flat.rank - 1))
-    return ops.reshape(ops.where(hit, ops.cast(new, flat.dtype), flat), shape)
+_REDUCTIONS = {"none": "set", "add": "add", "mul": "mul", "max": "max", "min": "min"}
+
+
+def _reduction(call: Call) -> str:
+    name = call.attr("reduction", "none")
+    if name not in _REDUCTIONS:
+        raise call.invalid(f"reduces by {name!r}, which is none of {', '.join(_REDUCTIONS)}", "reduction")
+    return _REDUCTIONS[name]
 
 
 @operator("ScatterElements", "Scatter")
 def _scatter_elements(call: Call) -> Node:
-    x, updates = call.node(0), call.node(2)
-    at = _element_positions(call, x, call.axis())
-    return _scatter(call, ops.reshape(x, (size(x.shape),)), at, updates, x.shape)
+    x, axis = call.node(0), call.axis()
+    return ops.scatter_along_axis(x, positions(call, 1, x.shape[axis]), call.node(2), axis, _reduction(call))
 
 
 @operator("ScatterND")
 def _scatter_nd(call: Call) -> Node:
-    x = call.node(0)
-    at, n = _nd_positions(call, x, call.node(1), 0)
-    return _scatter(call, ops.reshape(x, (size(x.shape[:n]), *x.shape[n:])), at, call.node(2), x.shape)
+    return ops.scatter_nd(call.node(0), call.node(1), call.node(2), _reduction(call), wrap=True)
 
 
 @operator("OneHot")
@@ -156,8 +112,7 @@ def _reverse_sequence(call: Call) -> Node:
     t, b = ops.iota(two, time, int64), ops.iota(two, batch, int64)
     n = ops.reshape(lengths, (1, two[1]) if batch == 1 else (two[0], 1))
     source = ops.where(ops.lt(t, n), ops.sub(ops.sub(n, t), 1), t)
-    at = _linear(two, [source, b] if time == 0 else [b, source])
-    return ops.take(ops.reshape(x, (size(two), *x.shape[2:])), at, 0)
+    return ops.gather_nd(x, ops.stack([source, b] if time == 0 else [b, source], 2))
 
 
 @operator("CumSum", "CumProd")
