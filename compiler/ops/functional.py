@@ -17,6 +17,7 @@ from .attention import attention
 from .composite import layer_norm, log_softmax, logsumexp, softmax
 from .contract import dot_general, einsum, matmul
 from .conv import conv, conv_transpose
+from .dynamic import dynamic_slice, dynamic_update
 from .gather_nd import gather_nd
 from .index import iota, one_hot, take, take_along_axis
 from .looping import cond, scan, while_loop
@@ -116,13 +117,13 @@ __all__ = [
     "abs_", "acos", "acosh", "add", "all_", "any_", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh",
     "attention", "avg_pool", "bitcast", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "broadcast_shapes",
     "broadcast_to", "cast", "ceil", "clip", "concat", "cond", "constant", "conv", "conv_transpose", "cos", "cosh", "div",
-    "dot_general", "einsum", "eq", "erf", "exp", "expand_dims", "expm1", "flip", "floor", "floordiv", "full", "gather_nd",
-    "ge", "gelu", "gt", "iota", "isfinite", "isinf", "isnan", "layer_norm", "le", "log", "log1p", "log_softmax",
-    "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "matmul", "max_", "max_pool", "maximum",
-    "mean", "min_", "minimum", "mod", "mul", "ne", "neg", "one_hot", "ones", "ones_like", "pad", "power", "prod",
-    "random_bits", "random_normal", "random_uniform", "reciprocal", "relu", "rem", "reshape", "results", "round_", "rsqrt",
-    "scan", "scatter", "scatter_add", "scatter_along_axis", "scatter_nd", "shift_left", "shift_right", "sigmoid", "sign",
-    "silu", "sin", "sinh", "slice_", "softmax", "softplus", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient",
-    "sub", "sum_", "sum_pool", "take", "take_along_axis", "tan", "tanh", "tile", "transpose", "trunc", "trunc_div", "var",
-    "where", "while_loop", "zeros", "zeros_like",
+    "dot_general", "dynamic_slice", "dynamic_update", "einsum", "eq", "erf", "exp", "expand_dims", "expm1", "flip", "floor",
+    "floordiv", "full", "gather_nd", "ge", "gelu", "gt", "iota", "isfinite", "isinf", "isnan", "layer_norm", "le", "log",
+    "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "matmul", "max_",
+    "max_pool", "maximum", "mean", "min_", "minimum", "mod", "mul", "ne", "neg", "one_hot", "ones", "ones_like", "pad",
+    "power", "prod", "random_bits", "random_normal", "random_uniform", "reciprocal", "relu", "rem", "reshape", "results",
+    "round_", "rsqrt", "scan", "scatter", "scatter_add", "scatter_along_axis", "scatter_nd", "shift_left", "shift_right",
+    "sigmoid", "sign", "silu", "sin", "sinh", "slice_", "softmax", "softplus", "split", "sqrt", "square", "squeeze", "stack",
+    "stop_gradient", "sub", "sum_", "sum_pool", "take", "take_along_axis", "tan", "tanh", "tile", "transpose", "trunc",
+    "trunc_div", "var", "where", "while_loop", "zeros", "zeros_like",
 ]
