@@ -14,7 +14,6 @@ from ...kernel.expr import Const, Op
 from ...kernel.simplify import bounds
 from .builder import Builder, Value, const, element, lanes, like
 from .math import VectorMath
-from .trig import Trigonometry
 
 _REGISTER = {"float64": "double", "float32": "float", "float16": "float", "bfloat16": "float", "bool": "i1"}
 _MEMORY = {"float64": "double", "float32": "float", "float16": "half", "bfloat16": "i16", "bool": "i8"}
@@ -36,7 +35,6 @@ class Scalars:
     def __init__(self, b: Builder, isa):
         self.b, self.isa = b, isa
         self.math = VectorMath(b, isa)
-        self.trig = Trigonometry(self.math)
 
     # -- memory forms
 
@@ -183,8 +181,6 @@ class Scalars:
                 return self.b.fcmp(_FLOAT_COMPARE[name], *args)
             if name in _MATH:
                 return getattr(self.math, name)(*args)
-            if name in _TRIG:
-                return getattr(self.trig, name)(*args)
             if name in _ROUND:
                 return self.math.round(_ROUND[name], args[0])
             raise InternalError(f"no float form of {name}")
@@ -227,13 +223,13 @@ class Scalars:
         return self.b.fneg(x)
 
     def _f_floordiv(self, x: Value, y: Value) -> Value:
-        return self.math.round("floor", self.b.fdiv(x, y))
+        return self.math.floor_divide(x, y)
 
     def _f_mod(self, x: Value, y: Value) -> Value:
-        return self.trig.floor_mod(x, y)
+        return self.math.floor_mod(x, y)
 
     def _f_rem(self, x: Value, y: Value) -> Value:
-        return self.trig.fmod(x, y)
+        return self.math.fmod(x, y)
 
     def _f_abs(self, x: Value) -> Value:
         return self.math.abs(x)
@@ -243,6 +239,10 @@ class Scalars:
         zero = const(x.type, 0.0)
         y = b.select(b.fcmp("olt", x, zero), const(x.type, -1.0), b.select(b.fcmp("uno", x, x), x, zero))
         return b.select(b.fcmp("ogt", x, zero), const(x.type, 1.0), y)
+
+    def _f_signbit(self, x: Value) -> Value:
+        bits = self.math.bits(x)
+        return self.b.icmp("slt", bits, const(bits.type, 0))
 
     def _f_isnan(self, x: Value) -> Value:
         return self.b.fcmp("uno", x, x)
@@ -284,6 +284,12 @@ class Scalars:
             return b.select(b.icmp("sgt" if signed else "ugt", x, zero), one, b.select(b.icmp("eq", x, zero), zero, negative))
         if name in ("shl", "shr"):
             return self._shift(name, x, y, signed)
+        if name == "popcount":
+            return b.intrinsic("llvm.ctpop", x.type, [x])
+        if name == "clz":
+            return b.intrinsic("llvm.ctlz", x.type, [x, const("i1", 0)])
+        if name == "gcd":
+            return self._gcd(x, y, signed)
         if name == "mulhi":
             wide = const(like(x.type, "i64"), 32)
             product = b.binary("mul", b.convert("zext", x, "i64"), b.convert("zext", y, "i64"))
@@ -303,6 +309,24 @@ class Scalars:
             return b.binary("ashr", x, b.select(inside, y, const(y.type, bits - 1)))
         count = b.select(inside, y, const(y.type, 0))
         return b.select(inside, b.binary("shl" if name == "shl" else "lshr", x, count), const(x.type, 0))
+
+    def _gcd(self, x: Value, y: Value, signed: bool) -> Value:
+        """Stein's algorithm on magnitudes, a step a bit: halve what is even, else subtract the smaller from the larger."""
+        b = self.b
+        if signed:
+            x, y = (b.intrinsic("llvm.abs", v.type, [v, const("i1", 0)]) for v in (x, y))
+        zero, one = const(x.type, 0), const(x.type, 1)
+        common = b.intrinsic("llvm.cttz", x.type, [b.or_(b.or_(x, y), const(x.type, 1 << (int(element(x.type)[1:]) - 1))), const("i1", 1)])
+        odd = b.binary("lshr", x, common), b.binary("lshr", y, common)
+        swap = b.icmp("eq", b.and_(odd[0], one), zero)  # the first stays odd from here on, unless both are 0
+        u, v = b.select(swap, odd[1], odd[0]), b.select(swap, odd[0], odd[1])
+        with b.loop(const("i64", 0), const("i64", 2 * int(element(x.type)[1:])), state=[u, v], hint="gcd") as loop:
+            u, v = loop.state
+            even = b.icmp("eq", b.and_(v, one), zero)
+            less = b.intrinsic("llvm.umin", x.type, [u, v])
+            most = b.intrinsic("llvm.umax", x.type, [u, v])
+            loop.next([b.select(even, u, less), b.select(even, b.binary("lshr", v, one), b.binary("sub", most, less))])
+        return b.binary("shl", loop.results[0], common)
 
     def _division(self, name: str, x: Value, y: Value, signed: bool) -> Value:
         b = self.b
@@ -371,6 +395,7 @@ def _is_index(e: Op) -> bool:
 
 _FLOAT_BINARY = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _FLOAT_COMPARE = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
-_MATH = ("exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "sigmoid", "pow")
-_TRIG = ("sin", "cos", "tan", "asin", "acos", "atan", "atan2")
+_MATH = ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "cbrt", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
+         "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinpi", "cospi", "erf", "erfc", "erfinv", "lgamma", "digamma", "i0e", "i1e",
+         "sigmoid", "pow", "hypot", "copysign")
 _ROUND = {"floor": "floor", "ceil": "ceil", "round": "roundeven", "trunc": "trunc"}

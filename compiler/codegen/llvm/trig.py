@@ -1,4 +1,4 @@
-"""Trigonometric functions and their inverses as polynomials in IR, and exact float remainders; see ``math`` for the error bounds.
+"""Trigonometric functions and their inverses as polynomials in IR.
 
 Angles are reduced by pi/2 in double: to 2^20 by three parts of pi/2 with exact products; beyond it (rare, so behind a branch) by Payne and Hanek's
 method in integers, with the bits of 2/pi as a table, in a function of its own that the module gets once.
@@ -6,8 +6,8 @@ method in integers, with the bits of 2/pi as a table, in a function of its own t
 
 from __future__ import annotations
 
-from ..llvm.builder import Builder, Value, const, element, lanes, like
-from .math import NAN, VectorMath
+from .arithmetic import NAN, Arithmetic
+from .builder import Builder, Value, const, element, lanes, like
 
 # FreeBSD's k_sin.c, k_cos.c
 _SIN = (-1.66666666666666324348e-01, 8.33333333332248946124e-03, -1.98412698298579493134e-04, 2.75573137070700676789e-06,
@@ -27,17 +27,14 @@ _TWO_OVER_PI = int(
 _LARGE = 2.0**20
 
 
-class Trigonometry:
-    """Trigonometric functions at the cursor of a VectorMath's builder."""
-
-    def __init__(self, m: VectorMath):
-        self.m, self.b = m, m.b
+class Trigonometry(Arithmetic):
+    """Circular functions. Bounds: ``codegen.accuracy``."""
 
     def _reduce(self, x: Value) -> tuple[Value, Value, Value]:
         """(r, its correction, q as an integer): x = q pi/2 + r + correction, |r| <= pi/4. Doubles."""
-        b, m = self.b, self.m
-        n, whole = m.integer_part(x, 0.6366197723675814)
-        p1, p2, p3, p3t = (m.c(x, p) for p in _PIO2)
+        b = self.b
+        n, whole = self.integer_part(x, 0.6366197723675814)
+        p1, p2, p3, p3t = (self.c(x, p) for p in _PIO2)
         r = b.fsub(x, b.fmul(n, p1))
         w = b.fmul(n, p2)
         t = b.fsub(r, w)
@@ -48,7 +45,7 @@ class Trigonometry:
         low = b.fsub(e, b.fmul(n, p3t))
         high = b.fadd(u, low)
         low = b.fadd(b.fsub(u, high), low)
-        large = b.fcmp("oge", m.abs(x), m.c(x, _LARGE))
+        large = b.fcmp("oge", self.abs(x), self.c(x, _LARGE))
 
         def slow() -> list[Value]:
             count = lanes(x.type)
@@ -65,25 +62,25 @@ class Trigonometry:
         return high, low, whole
 
     def _sin_kernel(self, r: Value, low: Value) -> Value:
-        b, m = self.b, self.m
+        b = self.b
         z = b.fmul(r, r)
         v = b.fmul(z, r)
-        p = m.poly(z, _SIN[1:])
-        t = b.fsub(b.fmul(z, b.fsub(b.fmul(low, m.c(r, 0.5)), b.fmul(v, p))), low)
-        return b.fsub(r, b.fsub(t, b.fmul(v, m.c(r, _SIN[0]))))
+        p = self.poly(z, _SIN[1:])
+        t = b.fsub(b.fmul(z, b.fsub(b.fmul(low, self.c(r, 0.5)), b.fmul(v, p))), low)
+        return b.fsub(r, b.fsub(t, b.fmul(v, self.c(r, _SIN[0]))))
 
     def _cos_kernel(self, r: Value, low: Value) -> Value:
-        b, m = self.b, self.m
+        b = self.b
         z = b.fmul(r, r)
-        p = b.fmul(z, m.poly(z, _COS))
-        half = b.fmul(z, m.c(r, 0.5))
-        one = m.c(r, 1.0)
+        p = b.fmul(z, self.poly(z, _COS))
+        half = b.fmul(z, self.c(r, 0.5))
+        one = self.c(r, 1.0)
         w = b.fsub(one, half)
         return b.fadd(w, b.fadd(b.fsub(b.fsub(one, w), half), b.fsub(b.fmul(z, p), b.fmul(r, low))))
 
     def _quadrant(self, x: Value, shift: int) -> Value:
         """sin(x + shift pi/2)."""
-        b, m = self.b, self.m
+        b = self.b
         r, low, q = self._reduce(x)
         if shift:
             q = b.binary("add", q, const(q.type, shift))
@@ -92,125 +89,128 @@ class Trigonometry:
         y = b.select(b.icmp("ne", b.and_(q, one), zero), c, s)
         y = b.select(b.icmp("ne", b.and_(q, const(q.type, 2)), zero), b.fneg(y), y)
         # inf gives nan: x - x is nan there
-        return b.select(b.fcmp("olt", m.abs(x), m.c(x, float("inf"))), y, b.fsub(x, x))
+        return b.select(b.fcmp("olt", self.abs(x), self.c(x, float("inf"))), y, b.fsub(x, x))
 
     def sin(self, x: Value) -> Value:
         if element(x.type) == "float":
-            return self.m.through_double(self.sin, x)
+            return self.through_double(self.sin, x)
         y = self._quadrant(x, 0)
-        return self.b.select(self.b.fcmp("olt", self.m.abs(x), self.m.c(x, 2.0**-30)), x, y)
+        return self.b.select(self.b.fcmp("olt", self.abs(x), self.c(x, 2.0**-30)), x, y)
 
     def cos(self, x: Value) -> Value:
-        return self.m.through_double(self.cos, x) if element(x.type) == "float" else self._quadrant(x, 1)
+        return self.through_double(self.cos, x) if element(x.type) == "float" else self._quadrant(x, 1)
 
     def tan(self, x: Value) -> Value:
         if element(x.type) == "float":
-            return self.m.through_double(self.tan, x)
-        b, m = self.b, self.m
+            return self.through_double(self.tan, x)
+        b = self.b
         r, low, q = self._reduce(x)
         s, c = self._sin_kernel(r, low), self._cos_kernel(r, low)
         odd = b.icmp("ne", b.and_(q, const(q.type, 1)), const(q.type, 0))
         y = b.fdiv(b.select(odd, c, s), b.select(odd, b.fneg(s), c))
-        y = b.select(b.fcmp("olt", m.abs(x), m.c(x, float("inf"))), y, b.fsub(x, x))
-        return b.select(b.fcmp("olt", m.abs(x), m.c(x, 2.0**-30)), x, y)
+        y = b.select(b.fcmp("olt", self.abs(x), self.c(x, float("inf"))), y, b.fsub(x, x))
+        return b.select(b.fcmp("olt", self.abs(x), self.c(x, 2.0**-30)), x, y)
+
+    # -- of multiples of pi
+
+    def _half_turns(self, x: Value) -> tuple[Value, Value, Value]:
+        """(r, its correction, q): pi x = q pi/2 + r + correction. The reduction is exact. Doubles."""
+        b = self.b
+        # beyond 2^52 every double is an integer, and beyond 2^53 an even one
+        small = b.select(b.fcmp("olt", self.abs(x), self.c(x, 2.0**53)), x, self.c(x, 0.0))
+        turns = b.fsub(small, b.fmul(self.c(x, 2.0), self.round("roundeven", b.fmul(small, self.c(x, 0.5)))))  # in [-1, 1]
+        n, q = self.integer_part(turns, 2.0)
+        fraction = b.fma(n, self.c(x, -0.5), turns)
+        r, low = self.two_product(fraction, self.c(x, 2 * _PI2))
+        return r, b.fma(fraction, self.c(x, 2 * _PI2_LOW), low), q
+
+    def _of_half_turns(self, x: Value, shift: int) -> Value:
+        """sin(pi (x + shift/2))."""
+        b = self.b
+        r, low, q = self._half_turns(x)
+        if shift:
+            q = b.binary("add", q, const(q.type, shift))
+        odd = b.icmp("ne", b.and_(q, const(q.type, 1)), const(q.type, 0))
+        y = b.select(odd, self._cos_kernel(r, low), self._sin_kernel(r, low))
+        y = b.select(b.icmp("ne", b.and_(q, const(q.type, 2)), const(q.type, 0)), b.fneg(y), y)
+        return b.select(b.fcmp("olt", self.abs(x), self.c(x, float("inf"))), y, b.fsub(x, x))
+
+    def sinpi(self, x: Value) -> Value:
+        """sin(pi x): exactly 0 (of x's sign) at integers."""
+        if element(x.type) == "float":
+            return self.through_double(self.sinpi, x)
+        b = self.b
+        y = self._of_half_turns(x, 0)
+        y = b.select(b.fcmp("oeq", self.round("trunc", x), x), b.fmul(x, self.c(x, 0.0)), y)
+        # the kernel's correction underflows here
+        return b.select(b.fcmp("olt", self.abs(x), self.c(x, 2.0**-500)), b.fmul(x, self.c(x, 2 * _PI2)), y)
+
+    def cospi(self, x: Value) -> Value:
+        """cos(pi x): exactly 0 at halves."""
+        if element(x.type) == "float":
+            return self.through_double(self.cospi, x)
+        b = self.b
+        half = b.fcmp("oeq", self.abs(b.fsub(x, self.round("trunc", x))), self.c(x, 0.5))
+        return b.select(half, self.c(x, 0.0), self._of_half_turns(x, 1))
 
     # -- inverses
 
     def _atan2_positive(self, y: Value, x: Value) -> Value:
         """atan2 for y, x >= 0, any of them inf or 0 (0 for both 0)."""
-        b, m = self.b, self.m
-        zero, one = m.c(x, 0.0), m.c(x, 1.0)
+        b = self.b
+        zero, one = self.c(x, 0.0), self.c(x, 1.0)
         swap = b.fcmp("ogt", y, x)
         small, large = b.select(swap, x, y), b.select(swap, y, x)
-        both = b.fcmp("oeq", small, m.c(x, float("inf")))
+        both = b.fcmp("oeq", small, self.c(x, float("inf")))
         small, large = b.select(both, one, small), b.select(both, one, large)
-        huge = b.fcmp("ogt", large, m.c(x, 2.0**1000))  # small + large would overflow
-        scale = b.select(huge, m.c(x, 2.0**-100), one)
-        inf = b.fcmp("oeq", large, m.c(x, float("inf")))
+        huge = b.fcmp("ogt", large, self.c(x, 2.0**1000))  # small + large would overflow
+        scale = b.select(huge, self.c(x, 2.0**-100), one)
+        inf = b.fcmp("oeq", large, self.c(x, float("inf")))
         small, large = b.fmul(small, scale), b.fmul(large, scale)
         large = b.select(b.fcmp("oeq", large, zero), one, large)
-        fold = b.fcmp("ogt", small, b.fmul(large, m.c(x, 0.41421356237309503)))
+        fold = b.fcmp("ogt", small, b.fmul(large, self.c(x, 0.41421356237309503)))
         num = b.select(fold, b.fsub(small, large), small)
         t = b.fdiv(num, b.select(fold, b.fadd(small, large), large))
         t = b.select(inf, zero, t)
         z = b.fmul(t, t)
-        p = b.fmul(b.fmul(z, t), m.poly(z, _ATAN))
+        p = b.fmul(b.fmul(z, t), self.poly(z, _ATAN))
         # atan = offset + t + p, every part of pi in two doubles
-        quarter, quarter_low = m.c(x, _PI2 / 2), m.c(x, _PI2_LOW / 2)
+        quarter, quarter_low = self.c(x, _PI2 / 2), self.c(x, _PI2_LOW / 2)
         base = b.select(fold, b.fadd(b.fadd(b.fadd(p, quarter_low), t), quarter), b.fadd(t, p))
-        turned = b.fadd(b.fsub(b.fsub(m.c(x, _PI2_LOW), p), t), m.c(x, _PI2))
+        turned = b.fadd(b.fsub(b.fsub(self.c(x, _PI2_LOW), p), t), self.c(x, _PI2))
         turned_fold = b.fadd(b.fsub(b.fsub(quarter_low, p), t), quarter)
         return b.select(swap, b.select(fold, turned_fold, turned), base)
 
     def atan2(self, y: Value, x: Value) -> Value:
         if element(x.type) == "float":
-            return self.m.through_double(self.atan2, y, x)
-        b, m = self.b, self.m
-        r = self._atan2_positive(m.abs(y), m.abs(x))
-        left = b.icmp("slt", m.bits(x), m.i(x, 0))
-        r = b.select(left, b.fsub(m.c(x, 2 * _PI2), b.fsub(r, m.c(x, 2 * _PI2_LOW))), r)
-        return b.select(b.fcmp("uno", x, y), b.fadd(x, y), m.copysign(r, y))
+            return self.through_double(self.atan2, y, x)
+        b = self.b
+        r = self._atan2_positive(self.abs(y), self.abs(x))
+        left = b.icmp("slt", self.bits(x), self.i(x, 0))
+        r = b.select(left, b.fsub(self.c(x, 2 * _PI2), b.fsub(r, self.c(x, 2 * _PI2_LOW))), r)
+        return b.select(b.fcmp("uno", x, y), b.fadd(x, y), self.copysign(r, y))
 
     def atan(self, x: Value) -> Value:
         if element(x.type) == "float":
-            return self.m.through_double(self.atan, x)
-        r = self.m.copysign(self._atan2_positive(self.m.abs(x), self.m.c(x, 1.0)), x)
+            return self.through_double(self.atan, x)
+        r = self.copysign(self._atan2_positive(self.abs(x), self.c(x, 1.0)), x)
         return self.b.select(self.b.fcmp("uno", x, x), x, r)
 
     def asin(self, x: Value) -> Value:
         if element(x.type) == "float":
-            return self.m.through_double(self.asin, x)
-        b, m = self.b, self.m
-        a, one = m.abs(x), m.c(x, 1.0)
-        r = self._atan2_positive(a, m.sqrt(b.fmul(b.fsub(one, a), b.fadd(one, a))))
-        return b.select(b.fcmp("ole", a, one), m.copysign(r, x), m.c(x, NAN))
+            return self.through_double(self.asin, x)
+        b = self.b
+        a, one = self.abs(x), self.c(x, 1.0)
+        r = self._atan2_positive(a, self.sqrt(b.fmul(b.fsub(one, a), b.fadd(one, a))))
+        return b.select(b.fcmp("ole", a, one), self.copysign(r, x), self.c(x, NAN))
 
     def acos(self, x: Value) -> Value:
         if element(x.type) == "float":
-            return self.m.through_double(self.acos, x)
-        b, m = self.b, self.m
-        one = m.c(x, 1.0)
-        r = self._atan2_positive(m.sqrt(b.fsub(one, x)), m.sqrt(b.fadd(one, x)))
-        return b.select(b.fcmp("ole", m.abs(x), one), b.fadd(r, r), m.c(x, NAN))
-
-    # -- remainders
-
-    def fmod(self, x: Value, y: Value) -> Value:
-        """The exact remainder of x / y with the sign of x (C's fmod): per lane, by long division in a function of its own."""
-        b, m = self.b, self.m
-        if element(x.type) == "float":  # exact in double, and its remainder is a float
-            return m.through_double(self.fmod, x, y)
-        a, d = m.abs(x), m.abs(y)
-        q = m.round("trunc", b.fdiv(a, d))
-        p, e = m.two_product(q, d)
-        r = b.fsub(b.fsub(a, p), e)
-        r = b.select(b.fcmp("olt", r, m.c(x, 0.0)), b.fadd(r, d), r)
-        r = b.select(b.fcmp("oge", r, d), b.fsub(r, d), r)
-        r = b.select(b.fcmp("olt", a, d), a, r)
-        # The quotient is exact enough, and no product over- or underflows, in this range; elsewhere divide bit by bit.
-        easy = b.and_(b.fcmp("olt", q, m.c(x, 2.0**50)), b.and_(b.fcmp("olt", a, m.c(x, 2.0**960)), b.fcmp("ogt", d, m.c(x, 2.0**-900))))
-        settled = b.or_(easy, b.fcmp("olt", a, d))
-
-        def slow() -> list[Value]:
-            slots = [b.alloca(x.type) for _ in range(3)]
-            for value, slot in zip((a, d, r), slots):
-                b.store(value, slot)
-            _long_division(b)
-            b.call("kerogen.fmod", "void", [*slots, const("i64", lanes(x.type))])
-            return [b.load(slots[2], x.type)]
-
-        (r,) = b.choose(b.any(b.not_(settled)), slow, [r], "long")
-        bad = b.or_(b.or_(b.fcmp("uno", x, y), b.fcmp("oeq", y, m.c(x, 0.0))), b.fcmp("oeq", a, m.c(x, float("inf"))))
-        return b.select(bad, m.c(x, NAN), m.copysign(r, x))
-
-    def floor_mod(self, x: Value, y: Value) -> Value:
-        """NumPy's mod: the remainder with the sign of y; a zero has y's sign."""
-        b, m = self.b, self.m
-        r = self.fmod(x, y)
-        zero = m.c(x, 0.0)
-        opposite = b.xor(b.fcmp("olt", r, zero), b.fcmp("olt", y, zero))
-        moved = b.select(opposite, b.fadd(r, y), r)
-        return b.select(b.fcmp("oeq", r, zero), m.copysign(zero, y), moved)
+            return self.through_double(self.acos, x)
+        b = self.b
+        one = self.c(x, 1.0)
+        r = self._atan2_positive(self.sqrt(b.fsub(one, x)), self.sqrt(b.fadd(one, x)))
+        return b.select(b.fcmp("ole", self.abs(x), one), b.fadd(r, r), self.c(x, NAN))
 
 
 def _rem_pio2(b: Builder) -> None:
@@ -223,7 +223,7 @@ def _rem_pio2(b: Builder) -> None:
                               "[" + ", ".join(f"i64 {w - 2**64 if w >> 63 else w}" for w in words) + "]")
     f = Builder(b.module, "kerogen.rem_pio2", [("ptr", "x"), ("ptr", "high"), ("ptr", "low"), ("ptr", "quadrant"), ("i64", "n")],
                 internal=True, fma=b.fma_allowed)
-    m = VectorMath(f)
+    m = Arithmetic(f)
     xs, highs, lows, quadrants, n = f.arguments
 
     def i64(v: int) -> Value:
@@ -271,51 +271,5 @@ def _rem_pio2(b: Builder) -> None:
             f.store(f.fmul(rest, scale), f.gep(lows, loop.index, "double"))
             x_negative = f.icmp("slt", m.bits(x), i64(0))
             f.store(f.select(x_negative, f.sub(i64(0), quotient), quotient), f.gep(quadrants, loop.index, "i64"))
-    f.ret()
-    f.finish()
-
-
-def _long_division(b: Builder) -> None:
-    """void kerogen.fmod(a, d, r, n): r = fmod(a, d) exactly for finite a >= 0, d > 0 (doubles), bit by bit as in school."""
-    if "kerogen.fmod" in b.module.functions:
-        return
-    f = Builder(b.module, "kerogen.fmod", [("ptr", "a"), ("ptr", "d"), ("ptr", "r"), ("i64", "n")], internal=True, fma=b.fma_allowed)
-    m = VectorMath(f)
-    first, second, out, n = f.arguments
-
-    def i64(v: int) -> Value:
-        return const("i64", v)
-
-    def split(v: Value) -> tuple[Value, Value]:
-        """(mantissa, exponent) with the leading bit at 52, denormals too."""
-        bits = m.bits(v)
-        e = f.binary("lshr", bits, i64(52))
-        fraction = f.and_(bits, i64((1 << 52) - 1))
-        denormal = f.icmp("eq", e, i64(0))
-        shift = f.sub(f.intrinsic("llvm.ctlz", "i64", [f.or_(fraction, i64(1)), const("i1", 0)]), i64(11))
-        return (f.select(denormal, f.binary("shl", fraction, shift), f.or_(fraction, i64(1 << 52))),
-                f.select(denormal, f.sub(i64(1), shift), e))
-
-    with f.loop(i64(0), n, hint="lane") as loop:
-        a, d = (f.load(f.gep(p, loop.index, "double"), "double") for p in (first, second))
-        proper = f.and_(f.fcmp("oge", a, d), f.and_(f.fcmp("olt", a, m.c(a, float("inf"))), f.fcmp("ogt", d, m.c(a, 0.0))))
-        with f.when(proper):
-            (ma, ea), (md, ed) = split(a), split(d)
-            with f.loop(i64(0), f.sub(ea, ed), state=[ma], hint="bit") as bit:
-                r = bit.state[0]
-                r = f.select(f.icmp("uge", r, md), f.sub(r, md), r)
-                bit.next([f.binary("shl", r, i64(1))])
-            r = bit.results[0]
-            r = f.select(f.icmp("uge", r, md), f.sub(r, md), r)
-            # r * 2^(ed - 1075): put the leading bit back to 52 as far as the exponent allows
-            shift = f.sub(f.intrinsic("llvm.ctlz", "i64", [f.or_(r, i64(1)), const("i1", 0)]), i64(11))
-            room = f.sub(ed, i64(1))
-            fits = f.icmp("sle", shift, room)
-            normal = f.or_(f.and_(f.binary("shl", r, shift), i64((1 << 52) - 1)), f.binary("shl", f.sub(ed, shift), i64(52)))
-            up = f.icmp("sge", room, i64(0))
-            denormal = f.select(up, f.binary("shl", r, f.select(up, room, i64(0))), f.binary("lshr", r, f.select(up, i64(0), f.sub(i64(0), room))))
-            bits = f.select(fits, normal, denormal)
-            bits = f.select(f.icmp("eq", r, i64(0)), i64(0), bits)
-            f.store(m.real(bits), f.gep(out, loop.index, "double"))
     f.ret()
     f.finish()

@@ -2,14 +2,16 @@
 
 Only what both Triton's compiler and its interpreter have is used (no ``tl.extra.libdevice``). One text serves float32 and float64 unless
 the name ends in a type. Sources: fdlibm (atan, asin: rational approximations with error < 1 ulp in float64), Cephes (tanh, sinh: minimax
-polynomials near 0), Kahan's corrections for log1p and expm1 (exact up to the error of log near 1). Error bounds in float32: 4 ulp (atanh: 6),
-``pow`` through float64: 1 ulp. Remainders are exact: the rest of a rounded quotient is a floating-point number, so six steps of 52 bits
-reach any float32 quotient, and float64 quotients up to 2**312.
+polynomials near 0), Kahan's corrections for log1p and expm1 (exact up to the error of log near 1). Bounds: ``codegen.accuracy``.
+Remainders are exact: the rest of a rounded quotient is a floating-point number, so six steps of 52 bits reach any float32 quotient, and
+float64 quotients up to 2**312. ``special`` has what is computed in float64 only.
 """
 
 from __future__ import annotations
 
 import re
+
+from .special import TEXT as SPECIAL
 
 FUNCTIONS: dict[str, str] = {}
 
@@ -23,6 +25,14 @@ _define('''
 def k_copysign(x, like):
     a = tl.abs(x)
     return tl.where((like < 0) | ((like == 0) & (1.0 / like < 0)), -a, a)
+
+def k_copysign_f32(x, y):
+    bits = (x.to(tl.int32, bitcast=True) & 0x7FFFFFFF) | (y.to(tl.int32, bitcast=True) & -0x80000000)
+    return bits.to(tl.float32, bitcast=True)
+
+def k_copysign_f64(x, y):
+    bits = (x.to(tl.int64, bitcast=True) & 0x7FFFFFFFFFFFFFFF) | (y.to(tl.int64, bitcast=True) & -0x8000000000000000)
+    return bits.to(tl.float64, bitcast=True)
 
 def k_trunc(x):
     return tl.where(x < 0, tl.ceil(x), tl.floor(x))
@@ -180,9 +190,46 @@ def k_atanh(x):
     r = 0.5 * k_log1p((a + a) / (1.0 - a))
     return tl.where(x == 0, x, tl.where(x < 0, -r, r))
 
+def k_log_pair(x):
+    tiny = x < 2.2250738585072014e-308
+    b = tl.where(tiny, x * 18014398509481984.0, x).to(tl.int64, bitcast=True) + 0x95F619980C433
+    m = ((b & 0xFFFFFFFFFFFFF) + 0x3FE6A09E667F3BCD).to(tl.float64, bitcast=True)
+    k = (b >> 52).to(tl.float64) - tl.where(tiny, 1077.0, 1023.0)
+    f = m - 1.0
+    u = m + 1.0
+    s = f / u
+    p = s * u
+    sl = (((f - p) - tl.fma(s, u, -p)) - s * (m - (u - 1.0))) / u
+    z = s * s
+    zl = tl.fma(s, s, -z) + (s + s) * sl
+    c = z * 0.07407407407407407 + 0.08
+    c = ((((c * z + 0.08695652173913043) * z + 0.09523809523809523) * z + 0.10526315789473684) * z + 0.11764705882352941) * z
+    c = (((c + 0.13333333333333333) * z + 0.15384615384615385) * z + 0.18181818181818182) * z + 0.2222222222222222
+    c = tl.fma(z, (c * z + 0.2857142857142857) * z + 0.4, z * 0 + 3.700743415417188e-17)
+    h = c + 0.6666666666666666
+    hl = c - (h - 0.6666666666666666)
+    t = z * h
+    tlow = tl.fma(z, h, -t) + (z * hl + zl * h)
+    v = s * t
+    vl = tl.fma(s, t, -v) + (s * tlow + sl * t)
+    w = s + s
+    hi = w + v
+    lo = (v - (hi - w)) + ((sl + sl) + vl)
+    n = k * 6.93147180369123816490e-01
+    y = n + hi
+    d = y - n
+    e = ((n - (y - d)) + (hi - d)) + (k * 1.90821492927058770002e-10 + lo)
+    q = y + e
+    return q, e - (q - y)
+
 def k_pow_f64(x, y):
     a = tl.abs(x)
-    r = tl.exp(y * tl.log(a))
+    hi, lo = k_log_pair(tl.where((a == 0) | (a == float("inf")), 1.0, a))
+    p = y * hi
+    e = tl.where(tl.abs(p) < 760.0, tl.fma(y, hi, -p) + y * lo, 0.0)
+    r = tl.exp(p)
+    r = tl.where(r < float("inf"), r + r * e, r)
+    r = tl.where(a == float("inf"), tl.where(y > 0, a, 0.0), r)
     whole = tl.floor(y) == y
     odd = whole & (tl.floor(y * 0.5) * 2.0 != y)
     r = tl.where(x < 0, tl.where(odd, -r, tl.where(whole, r, float("nan"))), r)
@@ -284,6 +331,7 @@ def k_saturate(x, WIDE: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr, LOW
     r = tl.where(inside, t, 0.0).to(WIDE)
     return tl.where(inside, r, tl.where(t >= HIGH_F, tl.full([], HIGH, WIDE), tl.where(t < LOW_F, tl.full([], LOW, WIDE), r)))
 ''')
+_define(SPECIAL)
 
 
 def needed(names: list[str]) -> list[str]:

@@ -17,8 +17,9 @@ POINTER = {d.float64: "*fp64", d.float32: "*fp32", d.float16: "*fp16", d.bfloat1
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _BITS = {"and": "&", "or": "|", "xor": "^"}
-_BUILTIN = {"exp", "log", "sin", "cos", "erf", "floor", "ceil"}
-_TYPED = {"sqrt", "rsqrt", "tanh", "round", "pow", "rem", "mod"}  # one text per float type
+_BUILTIN = {"exp", "exp2", "log", "log2", "sin", "cos", "erf", "floor", "ceil"}
+_TYPED = {"sqrt", "rsqrt", "cbrt", "hypot", "tanh", "round", "pow", "rem", "mod", "floordiv", "log10", "copysign", "sinpi", "cospi", "erfc",
+          "erfinv", "lgamma", "digamma", "i0e", "i1e"}  # one text per float type
 _SHARED = {"expm1", "log1p", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "sigmoid", "trunc", "atan2"}
 
 
@@ -86,8 +87,6 @@ class Scalars:
             return self.call(f"k_{name}", *a)
         if name == "div":
             return self.call(f"k_div_{suffix}", *a)
-        if name == "floordiv":
-            return f"tl.floor({self.call(f'k_div_{suffix}', *a)})"
         if name in ("max", "min"):
             return f"tl.{name}imum({a[0]}, {a[1]}, propagate_nan=tl.PropagateNan.ALL)"
         if name == "neg":
@@ -98,6 +97,8 @@ class Scalars:
             return self.call("k_fsign", *a)
         if name == "tan":
             return self.call(f"k_div_{suffix}", f"tl.sin({a[0]})", f"tl.cos({a[0]})")
+        if name == "signbit":
+            return f"({a[0]}.to(tl.int{suffix[1:]}, bitcast=True) < 0)"
         if name == "isnan":
             return f"({a[0]} != {a[0]})"
         if name == "isinf":
@@ -126,6 +127,11 @@ class Scalars:
             return self.call("k_udiv" if name == "floordiv" else "k_urem", *a)
         if name == "pow":
             return self.call("k_ipow" if signed else "k_upow", *a)
+        if name in ("popcount", "clz"):
+            return self.call(f"k_{name}", a[0], str(dtype.bits))
+        if name == "gcd":  # Lamé: Euclid's algorithm takes at most log(2^bits) / log(golden ratio) steps
+            rounds = str(int(dtype.bits * 1.4405) + 2)
+            return self.call("k_igcd", *a, f"tl.uint{dtype.bits}", f"tl.{dtype.name}", rounds) if signed else self.call("k_gcd", *a, rounds)
         if name == "mulhi":
             return f"tl.umulhi({a[0]}, {a[1]})"
         if name in ("shl", "shr"):
