@@ -81,7 +81,7 @@ def builtins() -> dict[str, dict[str, Any]]:
         return {
             n: c
             for n, c in vars(module).items()
-            if inspect.isclass(c) and issubclass(c, base) and n == c.__name__ and not n.startswith("_")
+            if inspect.isclass(c) and issubclass(c, base) and n == vars(c).get("keras_name", c.__name__) and not n.startswith("_")
         }
 
     top = {"Sequential": Sequential, "Functional": Functional, "Model": Model, "DTypePolicy": dtype_policy.DTypePolicy}

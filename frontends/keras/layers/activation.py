@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ....runtime.errors import ArgumentError
-from .. import activations, constraints, initializers, ops, regularizers
+from .. import activations, ops
 from ..input_spec import InputSpec
 from ..layer import Layer
+from .arguments import known_size, make_weight, number, set_weight, weight_config
 
 
 class Activation(Layer):
@@ -33,13 +34,8 @@ class ReLU(Layer):
         alpha = kwargs.pop("alpha", None)
         super().__init__(**kwargs)
         negative_slope = negative_slope if alpha is None else alpha
-        if max_value is not None and max_value < 0:
-            raise ArgumentError(f"ReLU: max_value must not be negative, got {max_value}")
-        if negative_slope is None or negative_slope < 0:
-            raise ArgumentError(f"ReLU: negative_slope must not be negative, got {negative_slope}")
-        if threshold is None or threshold < 0:
-            raise ArgumentError(f"ReLU: threshold must not be negative, got {threshold}")
-        self.max_value, self.negative_slope, self.threshold = max_value, negative_slope, threshold
+        self.max_value = None if max_value is None else number("ReLU", "max_value", max_value, 0)
+        self.negative_slope, self.threshold = number("ReLU", "negative_slope", negative_slope, 0), number("ReLU", "threshold", threshold, 0)
         self.supports_masking = True
         self.built = True
 
@@ -56,10 +52,7 @@ class LeakyReLU(Layer):
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any):
         alpha = kwargs.pop("alpha", None)
         super().__init__(**kwargs)
-        negative_slope = negative_slope if alpha is None else alpha
-        if negative_slope is None:
-            raise ArgumentError("LeakyReLU: negative_slope must be a number")
-        self.negative_slope = negative_slope
+        self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope if alpha is None else alpha)
         self.supports_masking = True
         self.built = True
 
@@ -75,7 +68,7 @@ class ELU(Layer):
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
-        self.alpha = alpha
+        self.alpha = number("ELU", "alpha", alpha)
         self.supports_masking = True
         self.built = True
 
@@ -114,16 +107,15 @@ class PReLU(Layer):
                  **kwargs: Any):
         super().__init__(**kwargs)
         self.supports_masking = True
-        self.alpha_initializer = initializers.get(alpha_initializer)
-        self.alpha_regularizer, self.alpha_constraint = regularizers.get(alpha_regularizer), constraints.get(alpha_constraint)
+        set_weight(self, "alpha", alpha_initializer, alpha_regularizer, alpha_constraint)
         self.shared_axes = None if shared_axes is None else list(shared_axes) if isinstance(shared_axes, (list, tuple)) else [shared_axes]
 
     def build(self, input_shape: Any) -> None:
-        shape = list(input_shape[1:])
-        for i in self.shared_axes or ():
-            shape[i - 1] = 1
-        self.alpha = self.add_weight(name="alpha", shape=tuple(shape), initializer=self.alpha_initializer, regularizer=self.alpha_regularizer,
-                                     constraint=self.alpha_constraint)
+        shared = self.shared_axes or ()
+        if any(not 1 <= i < len(input_shape) for i in shared):
+            raise ArgumentError(f"PReLU '{self.name}': shared_axes={self.shared_axes} for an input of shape {tuple(input_shape)}: axes are in "
+                                f"[1, {len(input_shape) - 1}]")
+        self.alpha = make_weight(self, "alpha", tuple([1 if i in shared else known_size(self, input_shape, i) for i in range(1, len(input_shape))]))
         axes = {i: input_shape[i] for i in range(1, len(input_shape)) if i not in (self.shared_axes or ())} if self.shared_axes else {}
         self.input_spec = InputSpec(ndim=len(input_shape), axes=axes)
 
@@ -131,6 +123,4 @@ class PReLU(Layer):
         return ops.relu(inputs) - self.alpha * ops.relu(ops.negative(inputs))
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "alpha_initializer": initializers.serialize(self.alpha_initializer),
-                "alpha_regularizer": regularizers.serialize(self.alpha_regularizer),
-                "alpha_constraint": constraints.serialize(self.alpha_constraint), "shared_axes": self.shared_axes}
+        return {**super().get_config(), **weight_config(self, "alpha"), "shared_axes": self.shared_axes}

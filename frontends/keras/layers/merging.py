@@ -175,6 +175,10 @@ class Dot(Merge):
         shapes = self._shapes(input_shape)
         if len(shapes) != 2:
             raise ArgumentError(f"Dot '{self.name}' takes two inputs, got {len(shapes)}")
+        for axis, shape in zip([self.axes] * 2 if isinstance(self.axes, int) else self.axes, shapes):
+            if not -len(shape) <= axis < len(shape) or axis % len(shape) == 0:
+                raise ArgumentError(f"Dot '{self.name}': axes={self.axes} can't be summed over in inputs of shapes {' and '.join(map(str, shapes))}: "
+                                    f"an axis lies in [1, {len(shape) - 1}], or [{1 - len(shape)}, -1] from the end")
 
     def call(self, inputs: Any) -> Any:
         x, y = inputs

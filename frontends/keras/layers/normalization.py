@@ -1,13 +1,15 @@
-"""Batch, layer and RMS normalisation."""
+"""Batch, layer, group, RMS, unit and spectral normalisation."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ....runtime.errors import ArgumentError, UnsupportedOpError
-from .. import constraints, initializers, ops, regularizers
+from .. import initializers, ops
 from ..input_spec import InputSpec
 from ..layer import Layer
+from .arguments import axes_in, integer, known_size, make_weight, number, positive, set_weight, weight_config
+from .core import Wrapper
 
 
 class BatchNormalization(Layer):
@@ -21,32 +23,24 @@ class BatchNormalization(Layer):
         super().__init__(**kwargs)
         if renorm:
             raise UnsupportedOpError("BatchNormalization: renorm=True isn't supported; leave it out")
-        if not isinstance(axis, int):
-            raise ArgumentError(f"BatchNormalization: axis must be one integer, got {axis!r}")
-        self.axis, self.momentum, self.epsilon = axis, float(momentum), float(epsilon)
+        self.axis = integer("BatchNormalization", "axis", axis)
+        self.momentum, self.epsilon = float(momentum), float(epsilon)
         self.center, self.scale, self.synchronized = center, scale, synchronized
         self.renorm_clipping, self.renorm_momentum = renorm_clipping, renorm_momentum
-        self.beta_initializer, self.gamma_initializer = initializers.get(beta_initializer), initializers.get(gamma_initializer)
+        set_weight(self, "beta", beta_initializer, beta_regularizer, beta_constraint)
+        set_weight(self, "gamma", gamma_initializer, gamma_regularizer, gamma_constraint)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
-        self.beta_regularizer, self.gamma_regularizer = regularizers.get(beta_regularizer), regularizers.get(gamma_regularizer)
-        self.beta_constraint, self.gamma_constraint = constraints.get(beta_constraint), constraints.get(gamma_constraint)
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         rank = len(input_shape)
-        if not -rank <= self.axis < rank:
-            raise ArgumentError(f"BatchNormalization '{self.name}': axis={self.axis} is out of range for an input of shape {tuple(input_shape)}")
-        size = input_shape[self.axis]
-        if size is None:
-            raise ArgumentError(f"BatchNormalization '{self.name}': axis {self.axis} of the input must have a known size; got shape {tuple(input_shape)}")
+        size = known_size(self, input_shape, self.axis)
         shape = (size,)
         if self.scale:
-            self.gamma = self.add_weight(shape=shape, name="gamma", initializer=self.gamma_initializer, regularizer=self.gamma_regularizer,
-                                         constraint=self.gamma_constraint, autocast=False)
+            self.gamma = make_weight(self, "gamma", shape, autocast=False)
         if self.center:
-            self.beta = self.add_weight(shape=shape, name="beta", initializer=self.beta_initializer, regularizer=self.beta_regularizer,
-                                        constraint=self.beta_constraint, autocast=False)
+            self.beta = make_weight(self, "beta", shape, autocast=False)
         self.moving_mean = self.add_weight(shape=shape, name="moving_mean", initializer=self.moving_mean_initializer, trainable=False, autocast=False)
         self.moving_variance = self.add_weight(shape=shape, name="moving_variance", initializer=self.moving_variance_initializer, trainable=False,
                                                autocast=False)
@@ -70,12 +64,9 @@ class BatchNormalization(Layer):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "axis": self.axis, "momentum": self.momentum, "epsilon": self.epsilon, "center": self.center,
-                "scale": self.scale, "beta_initializer": initializers.serialize(self.beta_initializer),
-                "gamma_initializer": initializers.serialize(self.gamma_initializer),
+                "scale": self.scale, **weight_config(self, "beta", "gamma"),
                 "moving_mean_initializer": initializers.serialize(self.moving_mean_initializer),
                 "moving_variance_initializer": initializers.serialize(self.moving_variance_initializer),
-                "beta_regularizer": regularizers.serialize(self.beta_regularizer), "gamma_regularizer": regularizers.serialize(self.gamma_regularizer),
-                "beta_constraint": constraints.serialize(self.beta_constraint), "gamma_constraint": constraints.serialize(self.gamma_constraint),
                 "synchronized": self.synchronized, "renorm": False, "renorm_clipping": self.renorm_clipping, "renorm_momentum": self.renorm_momentum}
 
 
@@ -101,21 +92,17 @@ class LayerNormalization(Layer):
         if not isinstance(axis, (int, list, tuple)):
             raise ArgumentError(f"LayerNormalization: axis must be an integer or a list of them, got {axis!r}")
         self.epsilon, self.center, self.scale = epsilon, center, scale
-        self.beta_initializer, self.gamma_initializer = initializers.get(beta_initializer), initializers.get(gamma_initializer)
-        self.beta_regularizer, self.gamma_regularizer = regularizers.get(beta_regularizer), regularizers.get(gamma_regularizer)
-        self.beta_constraint, self.gamma_constraint = constraints.get(beta_constraint), constraints.get(gamma_constraint)
+        set_weight(self, "beta", beta_initializer, beta_regularizer, beta_constraint)
+        set_weight(self, "gamma", gamma_initializer, gamma_regularizer, gamma_constraint)
         self.supports_masking = True
         self.autocast = False
 
     def build(self, input_shape: Any) -> None:
-        axes = self.axis = self.axis if isinstance(self.axis, list) else [self.axis]
-        shape = tuple([input_shape[a] for a in axes])
-        if None in shape:
-            raise ArgumentError(f"LayerNormalization '{self.name}': the axes {axes} of the input must have known sizes; got shape {tuple(input_shape)}")
-        self.gamma = self.add_weight(name="gamma", shape=shape, initializer=self.gamma_initializer, regularizer=self.gamma_regularizer,
-                                     constraint=self.gamma_constraint, autocast=False) if self.scale or self.rms_scaling else None
-        self.beta = self.add_weight(name="beta", shape=shape, initializer=self.beta_initializer, regularizer=self.beta_regularizer,
-                                    constraint=self.beta_constraint, autocast=False) if self.center and not self.rms_scaling else None
+        self.axis = self.axis if isinstance(self.axis, list) else [self.axis]
+        axes_in(self, self.axis, input_shape)
+        shape = tuple([known_size(self, input_shape, a) for a in self.axis])
+        self.gamma = make_weight(self, "gamma", shape, autocast=False) if self.scale or self.rms_scaling else None
+        self.beta = make_weight(self, "beta", shape, autocast=False) if self.center and not self.rms_scaling else None
 
     def call(self, inputs: Any) -> Any:
         out = ops.layer_normalization(inputs, self.gamma, self.beta, axis=self.axis, epsilon=self.epsilon, rms_scaling=self.rms_scaling)
@@ -123,9 +110,54 @@ class LayerNormalization(Layer):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "axis": self.axis, "epsilon": self.epsilon, "center": self.center, "scale": self.scale,
-                "rms_scaling": self.rms_scaling, "beta_initializer": initializers.serialize(self.beta_initializer), "gamma_initializer": initializers.serialize(self.gamma_initializer),
-                "beta_regularizer": regularizers.serialize(self.beta_regularizer), "gamma_regularizer": regularizers.serialize(self.gamma_regularizer),
-                "beta_constraint": constraints.serialize(self.beta_constraint), "gamma_constraint": constraints.serialize(self.gamma_constraint)}
+                "rms_scaling": self.rms_scaling, **weight_config(self, "beta", "gamma")}
+
+
+class GroupNormalization(Layer):
+    """Normalises every sample over groups of the channels on ``axis``; ``groups=-1`` makes every channel a group (Wu and He, 2018)."""
+
+    def __init__(self, groups: int = 32, axis: int = -1, epsilon: float = 1e-3, center: bool = True, scale: bool = True,
+                 beta_initializer: Any = "zeros", gamma_initializer: Any = "ones", beta_regularizer: Any = None, gamma_regularizer: Any = None,
+                 beta_constraint: Any = None, gamma_constraint: Any = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        what = "GroupNormalization"
+        self.groups = groups if groups == -1 else positive(what, "groups", groups)
+        self.axis, self.epsilon = integer(what, "axis", axis), number(what, "epsilon", epsilon, 0)
+        self.center, self.scale = center, scale
+        set_weight(self, "beta", beta_initializer, beta_regularizer, beta_constraint)
+        set_weight(self, "gamma", gamma_initializer, gamma_regularizer, gamma_constraint)
+        self.supports_masking = True
+        self.autocast = False
+
+    def build(self, input_shape: Any) -> None:
+        channels = known_size(self, input_shape, self.axis, "channel axis")
+        self.groups = channels if self.groups == -1 else self.groups
+        if channels % self.groups:
+            raise ArgumentError(f"GroupNormalization '{self.name}': the input's {channels} channels are no multiple of groups={self.groups}")
+        if self.axis % len(input_shape) == 0:
+            raise ArgumentError(f"GroupNormalization '{self.name}': axis={self.axis} is the batch axis of an input of shape {tuple(input_shape)}")
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
+        self.gamma = make_weight(self, "gamma", (channels,), autocast=False) if self.scale else None
+        self.beta = make_weight(self, "beta", (channels,), autocast=False) if self.center else None
+
+    def call(self, inputs: Any) -> Any:
+        shape, axis = inputs.shape, self.axis % len(inputs.shape)
+        split = (self.groups, shape[axis] // self.groups)
+        x = ops.reshape(inputs, (*shape[:axis], *split, *shape[axis + 1:]))
+        x = ops.cast(x, "float32") if inputs.dtype in ("float16", "bfloat16") else x
+        mean, variance = ops.moments(x, axes=[i for i in range(1, len(x.shape)) if i != axis], keepdims=True)
+        per_channel = tuple([split[i - axis] if i in (axis, axis + 1) else 1 for i in range(len(x.shape))])
+        scale = ops.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            scale = scale * ops.cast(ops.reshape(self.gamma, per_channel), x.dtype)
+        out = (x - mean) * scale
+        if self.beta is not None:
+            out = out + ops.cast(ops.reshape(self.beta, per_channel), x.dtype)
+        return ops.cast(ops.reshape(out, shape), self.compute_dtype)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "groups": self.groups, "axis": self.axis, "epsilon": self.epsilon, "center": self.center,
+                "scale": self.scale, **weight_config(self, "beta", "gamma")}
 
 
 class RMSNormalization(Layer):
@@ -136,8 +168,8 @@ class RMSNormalization(Layer):
         self.axis, self.epsilon = axis, epsilon
 
     def build(self, input_shape: Any) -> None:
-        axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
-        self.scale = self.add_weight(name="scale", shape=tuple([input_shape[a] for a in axes]), initializer="ones", autocast=False)
+        axes = axes_in(self, self.axis, input_shape)
+        self.scale = self.add_weight(name="scale", shape=tuple([known_size(self, input_shape, a) for a in axes]), initializer="ones", autocast=False)
 
     def call(self, inputs: Any) -> Any:
         return ops.rms_normalization(inputs, self.scale, axis=self.axis, epsilon=self.epsilon)
@@ -153,10 +185,49 @@ class UnitNormalization(Layer):
         super().__init__(**kwargs)
         self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
         self.supports_masking = True
-        self.built = True
+
+    def build(self, input_shape: Any) -> None:
+        axes_in(self, self.axis, input_shape)
 
     def call(self, inputs: Any) -> Any:
         return ops.normalize(inputs, axis=self.axis, order=2, epsilon=1e-12)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "axis": self.axis}
+
+
+class SpectralNormalization(Wrapper):
+    """Divides the kernel of ``layer`` by its largest singular value when training (Miyato et al., 2018), estimated by ``power_iterations`` of the power
+    method from the vector of the last call. The kernel itself is changed, but for training steps, which differentiate through the division."""
+
+    def __init__(self, layer: Layer, power_iterations: int = 1, **kwargs: Any):
+        super().__init__(layer, **kwargs)
+        self.power_iterations = positive("SpectralNormalization", "power_iterations", power_iterations)
+
+    def build(self, input_shape: Any = None) -> None:
+        super().build(input_shape)
+        self.input_spec = InputSpec(min_ndim=1, axes={-1: input_shape[-1]})
+        kernel = getattr(self.layer, "kernel", None)
+        self.kernel = getattr(self.layer, "embeddings", None) if kernel is None else kernel
+        if self.kernel is None:
+            raise ArgumentError(f"SpectralNormalization '{self.name}': the layer {type(self.layer).__name__} '{self.layer.name}' has no kernel and no embeddings")
+        self.vector_u = self.add_weight(shape=(1, self.kernel.shape[-1]), initializer=initializers.TruncatedNormal(stddev=0.02), trainable=False,
+                                        name="vector_u")
+
+    def call(self, inputs: Any, training: Any = False) -> Any:
+        if training:
+            kernel = ops.convert_to_tensor(self.kernel)
+            rows = ops.reshape(kernel, (-1, kernel.shape[-1]))
+            u = ops.convert_to_tensor(self.vector_u)
+            for _ in range(self.power_iterations):
+                v = ops.normalize(ops.matmul(u, ops.transpose(rows)), axis=None)
+                u = ops.normalize(ops.matmul(v, rows), axis=None)
+            u, v = ops.stop_gradient(u), ops.stop_gradient(v)
+            sigma = ops.matmul(ops.matmul(v, rows), ops.transpose(u))
+            zero = ops.all(ops.equal(kernel, 0))
+            self.vector_u.assign(ops.where(zero, ops.convert_to_tensor(self.vector_u), u))
+            self.kernel.assign(ops.reshape(rows / ops.where(zero, ops.ones_like(sigma), sigma), kernel.shape))
+        return ops.cast(self.layer(inputs), inputs.dtype)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "power_iterations": self.power_iterations}

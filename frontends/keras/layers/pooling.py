@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ....runtime.errors import ArgumentError
 from .. import config, ops
 from ..input_spec import InputSpec
 from ..layer import Layer
 from ..ops.spatial import per_axis, pool
 from ..tensor import Tensor
-from .convolution import standardize_padding
+from .arguments import choice
 
 
 class _Pooling(Layer):
@@ -22,7 +23,9 @@ class _Pooling(Layer):
         what = type(self).__name__
         self.pool_size = per_axis(pool_size, self.n, f"{what}: pool_size")
         self.strides = self.pool_size if strides is None else per_axis(strides, self.n, f"{what}: strides")
-        self.padding = standardize_padding(padding, what)
+        self.padding = choice(what, "padding", padding, "valid", "same")
+        if any(n <= 0 for n in (*self.pool_size, *self.strides)):
+            raise ArgumentError(f"{what}: pool_size {self.pool_size} and strides {self.strides} must be positive")
         self.data_format = config.standardize_data_format(data_format)
         self.input_spec = InputSpec(ndim=self.n + 2)
         self.built = True

@@ -7,6 +7,7 @@ from typing import Any
 from ....runtime.errors import ArgumentError
 from .. import ops, random, regularizers
 from ..layer import Layer
+from .arguments import number
 
 
 def check_seed(seed: Any, layer: str) -> Any:
@@ -20,9 +21,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
-            raise ArgumentError(f"{type(self).__name__}: rate must be in [0, 1], got {rate!r}")
-        self.rate, self.seed = rate, check_seed(seed, type(self).__name__)
+        self.rate, self.seed = number(type(self).__name__, "rate", rate, 0, 1), check_seed(seed, type(self).__name__)
         self.noise_shape = None if noise_shape is None else tuple(noise_shape)
         if rate > 0:
             self.seed_generator = random.SeedGenerator(seed)
@@ -39,6 +38,18 @@ class Dropout(Layer):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed, "noise_shape": self.noise_shape}
+
+
+class AlphaDropout(Dropout):
+    """Dropout that keeps mean and variance of inputs which SELU made: dropped elements become SELU's lower limit (Klambauer et al., 2017)."""
+
+    def call(self, inputs: Any, training: Any = False) -> Any:
+        if not training or self.rate == 0:
+            return inputs
+        low = -1.6732632423543772848170429916717 * 1.0507009873554804934193349852946
+        kept = ops.greater_equal(random.uniform(self._shape(inputs) or inputs.shape, seed=self.seed_generator), self.rate)
+        scale = ((1 - self.rate) * (1 + self.rate * low**2)) ** -0.5 if self.rate < 1 else 0.0
+        return scale * ops.where(kept, inputs, low) - scale * low * self.rate
 
 
 class _SpatialDropout(Dropout):
@@ -82,9 +93,7 @@ class GaussianNoise(Layer):
 
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        if not 0 <= stddev <= 1:
-            raise ArgumentError(f"GaussianNoise: stddev must be in [0, 1], got {stddev}")
-        self.stddev, self.seed = stddev, check_seed(seed, "GaussianNoise")
+        self.stddev, self.seed = number("GaussianNoise", "stddev", stddev, 0, 1), check_seed(seed, "GaussianNoise")
         if stddev > 0:
             self.seed_generator = random.SeedGenerator(seed)
         self.supports_masking = True
@@ -104,8 +113,8 @@ class GaussianDropout(Layer):
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ArgumentError(f"GaussianDropout: rate must be in [0, 1), got {rate}")
+        if number("GaussianDropout", "rate", rate, 0, 1) == 1:
+            raise ArgumentError("GaussianDropout: rate must be less than 1: the noise has variance rate / (1 - rate)")
         self.rate, self.seed = rate, check_seed(seed, "GaussianDropout")
         if rate > 0:
             self.seed_generator = random.SeedGenerator(seed)

@@ -1,16 +1,17 @@
-"""Layers that move elements: Flatten, Reshape, Permute, RepeatVector, padding, cropping, upsampling."""
+"""Layers that move elements: Flatten, Reshape, Permute, RepeatVector, padding, cropping."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ....compiler import ops as F
-from ....runtime.errors import ArgumentError, ShapeError, UnsupportedOpError
+from ....runtime.errors import ArgumentError, ShapeError
 from .. import config, ops
 from ..input_spec import InputSpec
 from ..layer import Layer
-from ..ops.spatial import per_axis
+from ..ops.spatial import LARGEST
 from ..tensor import Tensor, known_shape
+from .arguments import integer, positive
 
 
 class Flatten(Layer):
@@ -42,9 +43,9 @@ class Reshape(Layer):
 
     def __init__(self, target_shape: Any, **kwargs: Any):
         super().__init__(**kwargs)
-        target = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
-        if list(target).count(-1) > 1:
-            raise ArgumentError(f"Reshape: target_shape may have one -1, got {target}")
+        target = tuple([integer("Reshape", "target_shape", n) for n in ([target_shape] if isinstance(target_shape, int) else target_shape)])
+        if list(target).count(-1) > 1 or any(n < -1 for n in target):
+            raise ArgumentError(f"Reshape: target_shape has sizes, and at most one -1, got {target}")
         self.target_shape = target
         self.built = True
 
@@ -78,7 +79,7 @@ class Permute(Layer):
 
     def __init__(self, dims: Any, **kwargs: Any):
         super().__init__(**kwargs)
-        self.dims = tuple(dims)
+        self.dims = tuple([integer("Permute", "dims", d) for d in (dims if isinstance(dims, (list, tuple)) else [dims])])
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ArgumentError(f"Permute: dims must be a permutation of 1..n, got {self.dims}")
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
@@ -96,9 +97,7 @@ class RepeatVector(Layer):
 
     def __init__(self, n: int, **kwargs: Any):
         super().__init__(**kwargs)
-        if not isinstance(n, int):
-            raise ArgumentError(f"RepeatVector: n must be an integer, got {n!r}")
-        self.n = n
+        self.n = positive("RepeatVector", "n", n)
         self.input_spec = InputSpec(ndim=2)
         self.built = True
 
@@ -111,14 +110,20 @@ class RepeatVector(Layer):
 
 def _pairs(value: Any, n: int, name: str) -> tuple[tuple[int, int], ...]:
     """((before, after), ...): from one number, one per axis, or pairs."""
+    def width(x: Any) -> int:
+        if not 0 <= integer(*name.split(": "), x) <= LARGEST:
+            raise ArgumentError(f"{name} must be widths in [0, {LARGEST}], got {value!r}")
+        return x.__index__()
+
     if isinstance(value, int):
-        return ((value, value),) * n
-    value = tuple(value)
-    if n == 1 and len(value) == 2 and all(isinstance(v, int) for v in value):
-        return ((value[0], value[1]),)
-    if len(value) != n:
+        return ((width(value), width(value)),) * n
+    if not isinstance(value, (list, tuple)):
         raise ArgumentError(f"{name} needs a number, or {n} numbers or pairs, got {value!r}")
-    return tuple([(v, v) if isinstance(v, int) else (int(v[0]), int(v[1])) for v in value])
+    given = [tuple(value)] if n == 1 and len(value) == 2 and not isinstance(value[0], (list, tuple)) else list(value)
+    given = [(v, v) if isinstance(v, int) else v for v in given]
+    if len(given) != n or any(not isinstance(v, (list, tuple)) or len(v) != 2 for v in given):
+        raise ArgumentError(f"{name} needs a number, or {n} numbers or pairs, got {value!r}")
+    return tuple([(width(lo), width(hi)) for lo, hi in given])
 
 
 class _Border(Layer):
@@ -224,64 +229,3 @@ class Cropping3D(_Cropping):
 
     def __init__(self, cropping: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any):
         super().__init__(cropping, data_format, **kwargs)
-
-
-class _UpSampling(Layer):
-    n = 2
-
-    def _repeat(self, inputs: Any, size: tuple[int, ...], channels_first: bool) -> Any:
-        for i, s in enumerate(size):
-            if s != 1:
-                inputs = ops.repeat(inputs, s, axis=i + (2 if channels_first else 1))
-        return inputs
-
-
-class UpSampling1D(_UpSampling):
-    """Every step ``size`` times."""
-
-    def __init__(self, size: int = 2, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.size = int(size)
-        self.input_spec = InputSpec(ndim=3)
-        self.built = True
-
-    def call(self, inputs: Any) -> Any:
-        return self._repeat(inputs, (self.size,), False)
-
-    def get_config(self) -> dict:
-        return {"size": self.size, **super().get_config()}
-
-
-class UpSampling2D(_UpSampling):
-    """Every row and column several times (interpolation "nearest")."""
-
-    def __init__(self, size: Any = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any):
-        super().__init__(**kwargs)
-        self.data_format = config.standardize_data_format(data_format)
-        self.size = per_axis(size, 2, "UpSampling2D: size")
-        self.interpolation = interpolation.lower()
-        if self.interpolation != "nearest":
-            raise UnsupportedOpError(f"UpSampling2D: interpolation={interpolation!r} isn't supported yet; 'nearest' is")
-        self.input_spec = InputSpec(ndim=4)
-        self.built = True
-
-    def call(self, inputs: Any) -> Any:
-        return self._repeat(inputs, self.size, self.data_format == "channels_first")
-
-    def get_config(self) -> dict:
-        return {"size": self.size, "data_format": self.data_format, "interpolation": self.interpolation, **super().get_config()}
-
-
-class UpSampling3D(_UpSampling):
-    def __init__(self, size: Any = (2, 2, 2), data_format: str | None = None, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.data_format = config.standardize_data_format(data_format)
-        self.size = per_axis(size, 3, "UpSampling3D: size")
-        self.input_spec = InputSpec(ndim=5)
-        self.built = True
-
-    def call(self, inputs: Any) -> Any:
-        return self._repeat(inputs, self.size, self.data_format == "channels_first")
-
-    def get_config(self) -> dict:
-        return {"size": self.size, "data_format": self.data_format, **super().get_config()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ....compiler import ops as F
@@ -307,26 +306,7 @@ def dot_product_attention(query: Any, key: Any, value: Any, bias: Any = None, ma
     for name, x in (("query", q), ("key", k), ("value", v)):
         if x.rank != 4:
             raise ShapeError(f"ops.dot_product_attention: {name} must have shape (batch, time, heads, dim), got {known_shape(x.shape)}")
-    heads, groups = q.shape[2], k.shape[2]
-    if heads % groups:
-        raise ShapeError(f"ops.dot_product_attention: {heads} query heads are no multiple of {groups} key heads")
-    if heads != groups:
-        k, v = (F.reshape(F.broadcast_to(F.expand_dims(x, 3), (*x.shape[:3], heads // groups, x.shape[3])), (*x.shape[:2], heads, x.shape[3]))
-                for x in (k, v))
-    scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
-    scores = F.mul(F.einsum("btnh,bsnh->bnts", q, k), scale)
-    if attn_logits_soft_cap is not None:
-        scores = F.mul(F.tanh(F.div(scores, float(attn_logits_soft_cap))), float(attn_logits_soft_cap))
-    if bias is not None:
-        scores = F.add(scores, bias)
-    allowed = None if mask is None else F.cast(mask, as_dtype("bool"))
-    if is_causal:
-        shape = scores.shape[-2:]
-        below = F.ge(F.iota(shape, 0), F.iota(shape, 1))
-        allowed = below if allowed is None else F.logical_and(allowed, below)
-    if allowed is not None:
-        scores = F.where(allowed, scores, -0.7 * 3.4028234663852886e38 if scores.dtype.name != "float16" else -0.7 * 65504.0)
-    return F.einsum("bnts,bsnh->btnh", F.softmax(scores, -1), v)
+    return F.attention(q, k, v, bias, mask, scale, is_causal, soft_cap=attn_logits_soft_cap or 0.0)
 
 
 @operation("keras.src.ops.math", 2)

@@ -106,6 +106,41 @@ def separable_conv(inputs: Any, depthwise_kernel: Any, pointwise_kernel: Any, st
     return convolve(x, F.constant(pointwise_kernel), 1, "valid", data_format, 1, 1, "ops.separable_conv")
 
 
+@operation(NN, 2)
+def conv_transpose(inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", output_padding: Any = None, data_format: str | None = None,
+                   dilation_rate: Any = 1) -> Any:
+    """The transposed convolution with kernel (*window, filters, channels): the gradient of the convolution from filters to channels.
+
+    Sizes are Keras': see ``layers.Conv2DTranspose``. ``inputs`` is the convolution's result for an image of size (n - 1) * stride + left + right -
+    reach + 2, where left and right are the zeros that XLA puts around the dilated input.
+    """
+    x, w = operands("ops.conv_transpose", inputs, kernel)
+    n = x.rank - 2
+    if n < 1 or w.rank != x.rank:
+        raise ShapeError(f"ops.conv_transpose: an input of shape {known_shape(x.shape)} and a kernel of shape {known_shape(w.shape)} don't fit: both have "
+                         "the spatial axes and two more")
+    padding = padding.lower()
+    if padding not in ("valid", "same"):
+        raise ArgumentError(f"ops.conv_transpose: padding is 'valid' or 'same', not {padding!r}")
+    strides, dilation = per_axis(strides, n, "strides"), per_axis(dilation_rate, n, "dilation_rate")
+    extra = (None,) * n if output_padding is None else per_axis(output_padding, n, "output_padding")
+    x = channels_last(x, data_format)
+    if x.shape[-1] != w.shape[-1]:
+        raise ShapeError(f"ops.conv_transpose: the input has {x.shape[-1]} channels, the kernel {known_shape(w.shape)} (window, filters, channels) is for {w.shape[-1]}")
+    sizes, pads = [], []
+    for size, k, s, d, more in zip(x.shape[1:-1], w.shape[:-2], strides, dilation, extra):
+        reach = (k - 1) * d + 1
+        if padding == "valid":
+            left, right = reach - 1, reach - 1 + (max(reach, s) - reach if more is None else more)
+        else:
+            total = s + reach - 2 if more is None else reach + reach % 2 - 2 + more
+            left = min(total // 2 + total % 2, reach - 1)
+            right = total - left
+        sizes.append((size - 1) * s + left + right - reach + 2)
+        pads.append((reach - 1 - left, max(reach - 1 - right, 0)))
+    return restored(F.conv_transpose(x, w, tuple(sizes), strides, tuple(pads), dilation), data_format)
+
+
 def pool(x: Node, pool_size: Any, strides: Any, padding: str, data_format: str | None, mean: bool, name: str) -> Node:
     n = x.rank - 2
     if n < 1:
@@ -131,5 +166,5 @@ def average_pool(inputs: Any, pool_size: Any, strides: Any = None, padding: str 
 
 
 __all__ = [
-    "average_pool", "conv", "depthwise_conv", "max_pool", "separable_conv",
+    "average_pool", "conv", "conv_transpose", "depthwise_conv", "max_pool", "separable_conv",
 ]
