@@ -24,7 +24,8 @@ steps and ``kg.compile`` are made with it:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,14 @@ def current_scope() -> TraceScope | None:
     return _SCOPE.get()
 
 
+class Effects:
+    """What a part of a trace did: ``updates`` {variable: its value at the end}, ``losses`` [(owner, loss)]."""
+
+    def __init__(self) -> None:
+        self.updates: dict[Variable, Node] = {}
+        self.losses: list[tuple[Any, Tensor]] = []
+
+
 class TraceScope:
     """See the module. ``state``: variables whose leaf gets role "state" (they will be assigned); ``order``: variables whose leaves come first."""
 
@@ -61,6 +70,7 @@ class TraceScope:
         self._updates: dict[int, tuple[Variable, Node]] = {}
         self._tokens: list[Token] = []
         self.losses: list[tuple[Any, Tensor]] = []
+        self.kept: dict[Any, Any] = {}  # values that layers compute once for all their calls in this trace (masks of recurrent dropout)
         for v in order:
             self._leaf(v)
 
@@ -104,6 +114,19 @@ class TraceScope:
 
     def add_loss(self, owner: Any, loss: Tensor) -> None:
         self.losses.append((owner, loss))
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[Effects]:
+        """What is assigned and added to the losses inside is collected, and taken back at the end: it happens in the body of a loop or a branch."""
+        updates, kept, count = dict(self._updates), dict(self.kept), len(self.losses)
+        effects = Effects()
+        try:
+            yield effects
+        finally:
+            effects.updates = {v: n for key, (v, n) in self._updates.items() if key not in updates or updates[key][1] is not n}
+            effects.losses = self.losses[count:]
+            self._updates, self.kept = updates, kept
+            del self.losses[count:]
 
     @property
     def inputs(self) -> list[tuple[Variable, Node]]:
