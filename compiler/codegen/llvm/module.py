@@ -18,9 +18,11 @@ from ...kernel.expr import Check, post_order
 from ...kernel.ir import Kernel, stage_exprs
 from ...kernel.routine import Routine
 from ...kernel.text import kernel_text
+from ...schedule.attention import AttentionSchedule
 from ...schedule.contraction import DirectSchedule, GemmSchedule
 from ...target import Target
 from ...version import source_digest
+from .attention import emit_attention
 from .builder import Module
 from .direct import emit_direct
 from .gemm import emit_gemm
@@ -29,7 +31,7 @@ from .loops import Emitted, emit_loops
 from .routines import emit_routine
 
 # Schedules that a template emits: type -> function(lifted kernel, schedule, target, module, symbol, error_param) -> Emitted.
-TEMPLATES: dict[type, Callable[..., Emitted]] = {GemmSchedule: emit_gemm, DirectSchedule: emit_direct}
+TEMPLATES: dict[type, Callable[..., Emitted]] = {AttentionSchedule: emit_attention, GemmSchedule: emit_gemm, DirectSchedule: emit_direct}
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,10 @@ def emit_text(lifted: Kernel | Routine, symbol: str, schedule: object | None, ta
     with unguarded():
         module = Module()
         template = TEMPLATES.get(type(schedule))
-        if isinstance(lifted, Routine):
-            emitted = emit_routine(lifted, target, module, symbol)
-        elif template is not None:
+        if template is not None:
             emitted = template(lifted, schedule, target, module, symbol, error_param)
+        elif isinstance(lifted, Routine):
+            emitted = emit_routine(lifted, target, module, symbol)
         else:
             emitted = emit_loops(lifted, target, module, symbol, error_param)
         return module.text(), emitted
