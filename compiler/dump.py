@@ -7,7 +7,7 @@ them, 6 assembly. ``KEROGEN_DUMP=dir`` writes numbered files of every stage into
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from .ir.graph import Graph
 from .ir.text import graph_text
 from .kernel.text import kernel_text
 from .passes.fuse import Partition, unfused
-from .program.program import Call, Program
+from .program.program import Branch, Call, HostStep, Loop, Program, Step, flat
 
 _SERIAL = count()
 
@@ -97,12 +97,28 @@ def program_text(program: Program) -> str:
         return names[v]
 
     lines = []
-    for title, calls in (("setup", program.setup), ("calls", program.calls)):
+
+    def show(steps: Sequence[Step], pad: str) -> None:
+        for s in flat(steps):
+            shapes = ", ".join(f"{name(v)}[{','.join(map(text, v.shape))}]" for v in s.values)
+            if isinstance(s, Call):
+                lines.append(f"{pad}{s.kernel.name}({shapes}) {s.schedule or ''}")
+                lines.extend(f"{pad}  {line}" for line in kernel_text(s.kernel).splitlines())
+            elif isinstance(s, HostStep):
+                lines.append(f"{pad}host {s.function}({shapes})")
+            elif isinstance(s, Branch):
+                for word, side in ((f"if {name(s.predicate)}", s.then), ("else", s.otherwise)):
+                    lines.append(f"{pad}{word}:")
+                    show(side, pad + "  ")
+            elif isinstance(s, Loop):
+                times = f"while {name(s.condition)}" if s.condition is not None else f"{text(s.trip)} times"
+                lines.append(f"{pad}{s.name}({shapes}), {times}:")
+                lines.extend(f"{pad}  {name(v)} = {name(v.base)} at {text(v.offset)}, {v.move}" for v in s.views if v.base is not None)
+                show(s.steps, pad + "  ")
+
+    for title, steps in (("setup", program.setup), ("calls", program.calls)):
         lines.append(f"{title}:")
-        for c in calls:
-            shapes = ", ".join(f"{name(v)}[{','.join(map(text, v.shape))}]" for v in c.values)
-            lines.append(f"  {c.kernel.name}({shapes}) {c.schedule or ''}")
-            lines.extend("    " + line for line in kernel_text(c.kernel).splitlines())
+        show(steps, "  ")
     return "\n".join(lines) + "\n"
 
 

@@ -1,9 +1,8 @@
 """The pipeline, in order: from a graph to a program, and from a program to a plan.
 
-    verify - canonicalize - decompose - canonicalize - fuse - per group: lower, collapse - storage - order - slots - emit - assemble
+    verify - canonicalize - decompose - canonicalize - fuse - per group: lower, collapse - storage - order (``build``) - slots - emit - assemble
 
-Derivatives are taken while a front end traces (``grad``), so that forward, loss, gradients and update are one graph here. Reasons for the order stand
-at the calls in ``program_of``.
+Derivatives are taken while a front end traces (``grad``), so that forward, loss, gradients and update are one graph here.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,26 +20,19 @@ from ..runtime.config import VERIFY
 from ..runtime.dim import Dim, recording
 from ..runtime.errors import ModelFormatError, UserError
 from ..runtime.executable import Executable
-from ..runtime.plan import ErrorSite, KernelCall, Plan, Port
+from ..runtime.plan import BranchCall, ErrorSite, HostCall, KernelCall, LoopCall, Move, Plan, Port
+from ..runtime.plan import Step as PlanStep
 from ..runtime.serialize import dumps, loads
+from .build import optimize, program_of
 from .check_kernels import check_kernel
 from .dump import Dump
-from .ir.graph import Graph, Input, Node
+from .ir.graph import Graph
 from .ir.text import graph_text
-from .ir.verify import verify
-from .ops.constant import Constant
+from .kernel.ir import Kernel
 from .passes.autodiff import grad
-from .passes.canonicalize import canonicalize
-from .passes.convolution import RULES as CONVOLUTION_RULES
-from .passes.decompose import decompose
-from .passes.fuse import Partition, fuse
-from .passes.lower import Lowerer
 from .passes.precision import apply_precision
-from .program.copy import copy_kernel
 from .program.memory import assign_slots
-from .program.order import order_calls
-from .program.program import Call, Program, Value
-from .program.storage import assign_storage
+from .program.program import Branch, Call, HostStep, Loop, Step, Value, flat, place_of
 from .stages import stage_text
 from .target import Target
 from .version import source_digest
@@ -48,102 +40,6 @@ from .version import source_digest
 __all__ = ["compile_graph", "executable", "grad", "program_of"]
 
 Trace = Callable[[Mapping[str, int]], Graph]
-
-
-def optimize(graph: Graph, target: Target, dump: Dump | None = None) -> Graph:
-    """The graph that fusion sees: canonical, composites decomposed, convolutions in the form that the target's templates read."""
-    dump = dump or Dump(graph.name)
-    check = VERIFY.get() > 0
-    rules = CONVOLUTION_RULES if _packs(target) else None
-
-    def step(name: str, fn: Callable[[Graph], Graph], g: Graph) -> Graph:
-        started = time.perf_counter()
-        out = fn(g)
-        dump.graph(name, out, g, time.perf_counter() - started)
-        if check:
-            verify(out, name)
-        return out
-
-    dump.graph("traced", graph, None, 0.0)
-    if check:
-        verify(graph, "tracing")
-    graph = step("canonicalize", canonicalize, graph)
-    graph = step("decompose", decompose, graph)  # after the first canonicalize: its rules see composites whole
-    return step("canonicalize decomposed", lambda g: canonicalize(g, rules), graph)
-
-
-def _packs(target: Target) -> bool:
-    """Whether the target's templates want convolutions without borders and panels of weights (a GPU's read with masks)."""
-    return target.arch != "cuda"
-
-
-def program_of(graph: Graph, target: Target, dump: Dump | None = None) -> Program:
-    """The program for ``graph`` on ``target``: kernels in order, no code yet."""
-    dump = dump or Dump(graph.name)
-    graph = optimize(graph, target, dump)
-    started = time.perf_counter()
-    partition = fuse(graph)  # on canonical graphs only: it decides by the kinds of neighbouring ops
-    dump.fusion(partition, time.perf_counter() - started)
-
-    started = time.perf_counter()
-    program = _lower(graph, partition)
-    dump.phase("lower", time.perf_counter() - started)
-    if _packs(target):
-        started = time.perf_counter()
-        assign_storage(program, target)  # before ordering: packing calls need places in the order too
-        dump.phase("storage", time.perf_counter() - started)
-    started = time.perf_counter()
-    order_calls(program, _copy)
-    dump.phase("order", time.perf_counter() - started)
-    dump.program(program)
-    return program
-
-
-def _lower(graph: Graph, partition: Partition) -> Program:
-    """One call per group, over values: ports, constants, and what lies between."""
-    values: dict[Node, Value] = {n: Value(n.shape, n.dtype, "input", i) for i, n in enumerate(graph.inputs)}
-    inputs = list(values.values())
-    constants: list[tuple[Value, np.ndarray]] = []
-    for n in graph.nodes:
-        if isinstance(n.op, Constant):
-            values[n] = Value(n.shape, n.dtype, "constant", len(constants))
-            constants.append((values[n], n.op.array))
-
-    def stored(n: Node) -> bool:
-        return isinstance(n.op, (Input, Constant)) or n in partition.of
-
-    donated = dict(graph.aliases)
-    outputs: list[Value] = []
-    produced: dict[Node, Value] = {}
-    copies: list[tuple[Node, Value]] = []
-    for i, o in enumerate(graph.outputs):
-        value = Value(o.shape, o.dtype, "output", i, donated.get(i, -1))
-        outputs.append(value)
-        if o in produced or o in values:  # an output that is an input, a constant, or an earlier output again
-            copies.append((o, value))
-        else:
-            produced[o] = value
-    for g in partition.groups:
-        for r in g.roots:
-            if r not in values:
-                values[r] = produced.get(r) or Value(r.shape, r.dtype, "prepared" if g.setup else "arena")
-    program = Program(inputs, [n.op.role for n in graph.inputs], outputs, constants)
-    lower = Lowerer(stored)
-    for g in partition.groups:
-        lowered = lower(g)
-        origins = tuple(dict.fromkeys(o for n in g.members for o in n.origins))
-        flops: int = 0
-        for n in g.members:
-            flops = flops + n.op.flops(n)
-        call = Call(lowered.kernel, tuple(values[n] for n in lowered.nodes), lowered.errors, origins, flops)
-        (program.setup if g.setup else program.calls).append(call)
-    for n, value in copies:
-        program.calls.append(_copy(values[n], value))
-    return program
-
-
-def _copy(source: Value, target: Value) -> Call:
-    return Call(copy_kernel(source.shape, source.dtype), (source, target))
 
 
 def compile_graph(graph: Graph, *, target: Target | None = None, dims: Sequence[str] = (), guards: Mapping | None = None) -> Plan:
@@ -157,33 +53,69 @@ def compile_graph(graph: Graph, *, target: Target | None = None, dims: Sequence[
     images: dict[str, bytes] = {}
     sites: list[ErrorSite] = []
 
-    def emit(call: Call) -> KernelCall:
+    def emit(call: Call, where: _Level) -> KernelCall:
         started = time.perf_counter()
         base = len(sites)
         code = compile_kernel(call.kernel, call.schedule, target, base)
         images[code.image] = code.object
-        if VERIFY.get() >= 2:
+        if VERIFY.get() >= 2 and isinstance(call.kernel, Kernel):
             check_kernel(call.kernel, code.symbol, code.object, code.params, code.units, code.scratch)
         dump.kernel(call, code, time.perf_counter() - started, lambda: assembly(code.text, target))
-        where = f" (in {', '.join(call.origins[:2])})" if call.origins else ""
-        sites.extend(ErrorSite(base + i + 1, m + where) for i, m in enumerate(call.errors))
+        site = f" (in {', '.join(call.origins[:2])})" if call.origins else ""
+        sites.extend(ErrorSite(base + i + 1, m + site) for i, m in enumerate(call.errors))
         nbytes: int = 0
         for v in dict.fromkeys(call.values):
             nbytes = nbytes + v.nbytes
+        slots, offsets, moves = where.places(call.values)
         return KernelCall(
-            image=code.image, symbol=code.symbol, slots=tuple(number[v] for v in call.values), offsets=(0,) * len(call.values),
-            params=code.params, units=code.units, scratch=code.scratch, error=base + 1 if call.errors else 0, name=call.kernel.name,
-            origin=", ".join(call.origins[:3]), flops=call.flops, nbytes=nbytes,
-            reads=tuple(number[v] for v in call.reads), writes=tuple(number[v] for v in call.writes))
+            image=code.image, symbol=code.symbol, slots=slots, offsets=offsets, params=code.params, units=code.units, scratch=code.scratch,
+            error=base + 1 if call.errors else 0, name=call.kernel.name, origin=", ".join(call.origins[:3]), flops=call.flops, nbytes=nbytes,
+            reads=where.numbers(call.reads), writes=where.numbers(call.writes), moves=moves)
 
-    setup = tuple(emit(c) for c in program.setup)
-    steps = tuple(emit(c) for c in program.calls)
+    def step(s: Step, where: _Level) -> PlanStep:
+        if isinstance(s, Call):
+            return emit(s, where)
+        origin = ", ".join(s.origins[:3])
+        if isinstance(s, HostStep):
+            types = tuple([(v.shape, v.dtype) for v in s.values])
+            return HostCall(s.function, s.attributes, where.numbers(s.reads), where.numbers(s.writes), origin, types)
+        views = s.views if isinstance(s, Loop) else frozenset()
+        inner = _Level({v: i for i, v in enumerate(s.values)}, views)
+        slots, offsets, moves = where.places(s.values)
+        around = {"name": s.name, "origin": origin, "reads": where.numbers(s.reads), "writes": where.numbers(s.writes), "moves": moves}
+        if isinstance(s, Loop):
+            condition = -1 if s.condition is None else inner.number[s.condition]
+            return LoopCall(slots, offsets, s.trip, tuple([step(x, inner) for x in s.steps]), condition, **around)
+        assert isinstance(s, Branch)
+        sides = [tuple([step(x, inner) for x in side]) for side in (s.then, s.otherwise)]
+        return BranchCall(slots, offsets, inner.number[s.predicate], sides[0], sides[1], **around)
+
+    top = _Level(number, frozenset())
+    setup = tuple([step(c, top) for c in flat(program.setup)])
+    steps = tuple([step(c, top) for c in flat(program.calls)])
     return Plan(
         name=graph.name, target=machine_of(target), dims=tuple(dims), guards=tuple((guards or {}).items()),
         inputs=tuple(Port(n.op.name, n.shape, n.dtype, n.op.role) for n in graph.inputs),
         outputs=tuple(Port(name, n.shape, n.dtype) for name, n in zip(_output_names(graph), graph.outputs)),
         aliases=graph.aliases, slots=tuple(slots), setup=setup, steps=steps, images=images,
         constants=tuple(np.ascontiguousarray(a) for _, a in program.constants), errors=tuple(sites), report=dump.report())
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Where steps are: at the top, or in a loop or branch, whose ``views`` move; ``number`` numbers the arrays that are known there."""
+
+    number: Mapping[Value, int]
+    views: frozenset[Value]
+
+    def places(self, values: Sequence[Value]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Move | None, ...]]:
+        """(slots, offsets, moves) of a step's values; no moves where nothing moves."""
+        found = [place_of(v, self.views) for v in values]
+        moves = tuple([m for _, _, m in found])
+        return tuple([self.number[b] for b, _, _ in found]), tuple([o for _, o, _ in found]), moves if any(moves) else ()
+
+    def numbers(self, values: Sequence[Value]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(self.places(values)[0]))
 
 
 def machine_of(target: Target) -> str:

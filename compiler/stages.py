@@ -11,7 +11,7 @@ from .dump import program_text
 from .ir.graph import Graph
 from .ir.text import graph_text
 from .kernel.text import kernel_text
-from .program.program import Call, Program
+from .program.program import Call, Program, kernel_calls
 from .target import Target
 
 STAGES = ("traced", "optimized", "kernels", "scheduled", "llvm", "asm", "triton")
@@ -32,7 +32,7 @@ def stage_text(stage: str, graph: Graph, target: Target, optimize: Callable[[Gra
         if stage == "triton":
             return _triton(program_of(graph, replace(target, arch="cuda")))
         program = program_of(graph, target)
-        calls = _distinct([*program.setup, *program.calls])
+        calls = _distinct(list(kernel_calls([*program.setup, *program.calls])))
         if stage == "kernels":
             return "\n".join(kernel_text(c.kernel) for c in calls)
         if stage == "scheduled":
@@ -63,4 +63,4 @@ def _code(call: Call, target: Target, machine_code: bool) -> str:
 def _triton(program: Program) -> str:
     from .codegen.triton.source import emit_source
 
-    return "\n\n".join(f"# {c.kernel.name} ({', '.join(c.origins)})\n{emit_source(c.kernel).text}" for c in _distinct(program.calls))
+    return "\n\n".join(f"# {c.kernel.name} ({', '.join(c.origins)})\n{emit_source(c.kernel).text}" for c in _distinct(list(kernel_calls(program.calls))))

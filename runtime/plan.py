@@ -49,8 +49,19 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Move:
+    """How a place moves with the iterations t of the loop around a step: by ``stride`` bytes times (t + ``phase``), or times the remainder of that by
+    ``modulus`` where there is one (two halves that take turns)."""
+
+    stride: int
+    phase: int = 0
+    modulus: int = 0
+
+
+@dataclass(frozen=True)
 class KernelCall:
-    """One call of a native kernel. ``slots`` and ``offsets`` (bytes) give its buffers; ``reads`` slots before it ``writes``."""
+    """One call of a native kernel. ``slots`` and ``offsets`` (bytes) give its buffers; ``reads`` slots before it ``writes``. In a loop or a branch the
+    slots are numbers in the list of that step, and ``moves`` (empty, or one for each buffer) says how they move."""
 
     image: str
     symbol: str
@@ -66,6 +77,40 @@ class KernelCall:
     nbytes: int = 0
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...] = ()
+    moves: tuple[Move | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoopCall:
+    """``steps``, ``trip`` times; with a ``condition`` (number of a bool in ``slots``), as long as that is true before an iteration. ``slots``,
+    ``offsets`` and ``moves`` place what the steps touch, as a kernel call's buffers; the steps' own slots are numbers in this list."""
+
+    slots: tuple[int, ...]
+    offsets: tuple[int, ...]
+    trip: int
+    steps: tuple[KernelCall | LoopCall | BranchCall, ...]
+    condition: int = -1
+    name: str = "loop"
+    origin: str = ""
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+    moves: tuple[Move | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class BranchCall:
+    """``then`` where the bool number ``predicate`` in ``slots`` is true, else ``otherwise``; places as in a ``LoopCall``."""
+
+    slots: tuple[int, ...]
+    offsets: tuple[int, ...]
+    predicate: int
+    then: tuple[KernelCall | LoopCall | BranchCall, ...]
+    otherwise: tuple[KernelCall | LoopCall | BranchCall, ...]
+    name: str = "branch"
+    origin: str = ""
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+    moves: tuple[Move | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +125,9 @@ class HostCall:
     outputs: tuple[int, ...]
     origin: str = ""
     types: tuple[tuple[tuple[int, ...], DType], ...] = ()
+
+
+Step = KernelCall | HostCall | LoopCall | BranchCall
 
 
 @dataclass(frozen=True)
@@ -102,8 +150,8 @@ class Plan:
     outputs: tuple[Port, ...]
     aliases: tuple[tuple[int, int], ...]
     slots: tuple[Slot, ...]
-    setup: tuple[KernelCall | HostCall, ...]
-    steps: tuple[KernelCall | HostCall, ...]
+    setup: tuple[Step, ...]
+    steps: tuple[Step, ...]
     images: Mapping[str, bytes] = field(repr=False)
     constants: tuple = field(default=(), repr=False)  # NumPy arrays, C-contiguous
     errors: tuple[ErrorSite, ...] = ()

@@ -17,7 +17,7 @@ from .context import Context, aligned
 from .dim import resolve
 from .errors import InternalError
 from .host import call as host_call
-from .plan import HostCall, KernelCall, Plan
+from .plan import BranchCall, HostCall, KernelCall, LoopCall, Plan, Step
 from .table import Place, Table
 
 
@@ -98,7 +98,9 @@ class Setup:
                     buffer = self._store.buffers[name] = _Buffer(memory, address)
                 self.buffers[s] = buffer
 
-    def _describe(self, step: KernelCall | HostCall) -> tuple:
+    def _describe(self, step: Step) -> tuple:
+        if isinstance(step, (LoopCall, BranchCall)):
+            return self._nested(step)
         if isinstance(step, HostCall):
             return (
                 step.function,
@@ -107,6 +109,14 @@ class Setup:
             )
         numbers = [tuple(resolve(x, self._values) for x in xs) for xs in (step.params, step.offsets, (step.units, step.scratch))]
         return (hashlib.sha256(self._plan.images[step.image]).hexdigest(), step.symbol, numbers)
+
+    def _nested(self, step: LoopCall | BranchCall) -> tuple:
+        sides = (step.steps,) if isinstance(step, LoopCall) else (step.then, step.otherwise)
+        moves = [None if m is None else (resolve(m.stride, self._values), m.phase, m.modulus) for m in step.moves]
+        own = (step.condition, resolve(step.trip, self._values)) if isinstance(step, LoopCall) else (step.predicate,)
+        inner = [[(s.slots, [m and (resolve(m.stride, self._values), m.phase, m.modulus) for m in s.moves], self._describe(s)) for s in side]
+                 for side in sides if all(not isinstance(s, HostCall) for s in side)]
+        return (own, [resolve(o, self._values) for o in step.offsets], moves, inner)
 
     def refresh(self, arrays: Sequence[Any], versions: Sequence[int]) -> None:
         """Computes what is missing or was made from older values. ``arrays`` and ``versions`` of all bindings."""
@@ -167,11 +177,11 @@ def _same(seen: dict[int, tuple[Any, int]] | None, now: dict[int, tuple[Any, int
     return seen is not None and all(seen[n][0] is a and seen[n][1] == v for n, (a, v) in now.items())
 
 
-def _all_slots(step: KernelCall | HostCall) -> tuple[int, ...]:
+def _all_slots(step: Step) -> tuple[int, ...]:
     return (*step.inputs, *step.outputs) if isinstance(step, HostCall) else step.slots
 
 
-def _touched(step: KernelCall | HostCall) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _touched(step: Step) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if isinstance(step, HostCall):
         return step.inputs, step.outputs
     return (step.reads, step.writes) if step.writes else (step.slots, step.slots)

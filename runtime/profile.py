@@ -15,11 +15,12 @@ from . import runner as r
 from .bound import Bound
 from .context import Stopped
 from .host import call as host_call
+from .table import Call
 
 
 @dataclass(frozen=True)
 class Row:
-    """One step: median ``us`` of a call, and the rates that follow from what it says to compute and to move."""
+    """One step (all its ``calls`` in a loop together): median ``us``, and the rates that follow from what it says to compute and to move."""
 
     name: str
     origin: str
@@ -100,6 +101,7 @@ def measure(bound: Bound, arrays: list, feeds: Sequence[np.ndarray], repeat: int
         if n >= 0:
             wholes.append((time.perf_counter_ns() - began) / 1e3)
     rows: list[Row] = []
+    places: dict[int, int] = {}  # of each step in the rows
     medians = np.median(times, axis=0) if repeat else np.zeros(table.count)
     for k, segment in enumerate(table.segments):
         if segment.host is not None:
@@ -109,12 +111,23 @@ def measure(bound: Bound, arrays: list, feeds: Sequence[np.ndarray], repeat: int
         for g in range(segment.start, segment.end):
             for call in table.group_calls[g]:
                 us = max(float(medians[g]), 1e-3)
-                rows.append(
-                    Row(
-                        call.step.name or call.step.symbol, call.step.origin, 1, us, call.flops / us / 1e3, call.nbytes / us / 1e3
-                    )
-                )
+                k = places.setdefault(id(call.step), len(rows))
+                if k == len(rows):
+                    rows.append(_row(call, us))
+                else:  # the same step of a loop again
+                    rows[k] = _both(rows[k], _row(call, us))
     return Profile(tuple(rows), float(np.median(wholes)), table.threads, title)
+
+
+def _row(call: Call, us: float) -> Row:
+    name = call.step.name or getattr(call.step, "symbol", "")
+    return Row(name, call.step.origin, 1, us, call.flops / us / 1e3, call.nbytes / us / 1e3)
+
+
+def _both(a: Row, b: Row) -> Row:
+    us = a.us + b.us
+    rates = (a.gflops * a.us + b.gflops * b.us) / us, (a.gbytes * a.us + b.gbytes * b.us) / us
+    return Row(a.name, a.origin, a.calls + b.calls, us, *rates)
 
 
 class Report(dict):

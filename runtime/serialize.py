@@ -21,9 +21,9 @@ import numpy as np
 from . import dtype as dt
 from .dim import Dim
 from .errors import ArgumentError, ModelFormatError
-from .plan import ErrorSite, HostCall, KernelCall, Plan, Port, Slot
+from .plan import BranchCall, ErrorSite, HostCall, KernelCall, LoopCall, Move, Plan, Port, Slot, Step
 
-MAGIC = b"kgplan\x00\x01"
+MAGIC = b"kgplan\x00\x02"
 _LENGTH = struct.Struct("<Q")
 _ALIGN = 64
 _MAX_DEPTH = 64
@@ -130,7 +130,20 @@ def _port(p: Port) -> list:
     return [p.name, _sizes(p.shape), p.dtype.name, p.role]
 
 
-def _step(s: KernelCall | HostCall, sections: _Sections) -> dict:
+def _moves(moves: Sequence[Move | None]) -> list:
+    return [None if m is None else [_size(m.stride), m.phase, m.modulus] for m in moves]
+
+
+def _step(s: Step, sections: _Sections) -> dict:
+    if isinstance(s, (LoopCall, BranchCall)):
+        around = {
+            "slots": list(s.slots), "offsets": _sizes(s.offsets), "moves": _moves(s.moves), "name": s.name, "origin": s.origin,
+            "reads": list(s.reads), "writes": list(s.writes),
+        }  # fmt: skip
+        if isinstance(s, LoopCall):
+            return {"loop": [_step(x, sections) for x in s.steps], "trip": _size(s.trip), "condition": s.condition, **around}
+        sides = [[_step(x, sections) for x in side] for side in (s.then, s.otherwise)]
+        return {"branch": sides, "predicate": s.predicate, **around}
     if isinstance(s, HostCall):
         return {
             "host": s.function, "attributes": [[k, _value(v, sections)] for k, v in s.attributes], "inputs": list(s.inputs),
@@ -140,6 +153,7 @@ def _step(s: KernelCall | HostCall, sections: _Sections) -> dict:
         "image": s.image, "symbol": s.symbol, "slots": list(s.slots), "offsets": _sizes(s.offsets), "params": _sizes(s.params),
         "units": _size(s.units), "scratch": _size(s.scratch), "error": s.error, "name": s.name, "origin": s.origin,
         "flops": _size(s.flops), "nbytes": _size(s.nbytes), "reads": list(s.reads), "writes": list(s.writes),
+        "moves": _moves(s.moves),
     }  # fmt: skip
 
 
@@ -323,28 +337,67 @@ class _Reader:
             _need(int(size) <= constants[index].nbytes, "a constant is smaller than its slot")
         return Slot(kind, size, _int(index), _int(first), _int(last))
 
-    def step(self, x: Any, slots: int, images: Mapping[str, bytes]) -> KernelCall | HostCall:
+    def moves(self, x: Any, count: int) -> tuple[Move | None, ...]:
+        def one(m: Any) -> Move | None:
+            if m is None:
+                return None
+            stride, phase, modulus = _list(m, 3)
+            return Move(self.size(stride), _int(phase, 0, 1 << 32), _int(modulus, 0, 1 << 32))
+
+        found = self.tuple_of(x, one)
+        _need(len(found) in (0, count), "a step's buffers and moves differ in number")
+        return found
+
+    def step(self, x: Any, slots: int, images: Mapping[str, bytes], inside: int = 0) -> Step:
+        _need(inside < _MAX_DEPTH, "loops are nested too deeply")
         def numbers(v: Any) -> tuple[int, ...]:
             return self.tuple_of(v, lambda n: _int(n, 0, slots - 1))
 
         d = _dict(x)
+        if "loop" in d or "branch" in d:
+            return self.nested(d, numbers, images, inside)
         if "host" in d:
+            _need(not inside, "a host call lies in a loop")
             _dict(d, "attributes inputs outputs origin types")
             types = self.tuple_of(d["types"], lambda t: (self.tuple_of(_list(t, 2)[0], self.size), self.dtype(t[1])))
             attributes = self.tuple_of(d["attributes"], lambda a: (_str(_list(a, 2)[0]), self.value(a[1])))
             step = HostCall(_str(d["host"]), attributes, numbers(d["inputs"]), numbers(d["outputs"]), _str(d["origin"]), types)
             _need(len(types) == len(step.inputs) + len(step.outputs), "a host call's types don't fit its arrays")
             return step
-        _dict(d, "image symbol slots offsets params units scratch error name origin flops nbytes reads writes")
+        _dict(d, "image symbol slots offsets params units scratch error name origin flops nbytes reads writes moves")
         _need(_str(d["image"]) in images, "a step's object code is missing")
         call = KernelCall(
             image=d["image"], symbol=_str(d["symbol"]), slots=numbers(d["slots"]), offsets=self.tuple_of(d["offsets"], self.size),
             params=self.tuple_of(d["params"], self.size), units=self.size(d["units"]), scratch=self.size(d["scratch"]),
             error=_int(d["error"]), name=_str(d["name"]), origin=_str(d["origin"]), flops=self.size(d["flops"]),
             nbytes=self.size(d["nbytes"]), reads=numbers(d["reads"]), writes=numbers(d["writes"]),
+            moves=self.moves(d["moves"], len(_list(d["slots"]))),
         )  # fmt: skip
         _need(len(call.slots) == len(call.offsets), "a step's buffers and offsets differ in number")
         return call
+
+    def nested(self, d: dict, numbers: Callable, images: Mapping[str, bytes], inside: int) -> LoopCall | BranchCall:
+        """A loop or a branch; its steps number the slots of its own list."""
+        _dict(d, "slots offsets moves name origin reads writes")
+        slots, offsets = numbers(d["slots"]), self.tuple_of(d["offsets"], self.size)
+        _need(len(slots) == len(offsets), "a loop's buffers and offsets differ in number")
+        around = {
+            "slots": slots, "offsets": offsets, "moves": self.moves(d["moves"], len(slots)), "name": _str(d["name"]),
+            "origin": _str(d["origin"]), "reads": numbers(d["reads"]), "writes": numbers(d["writes"]),
+        }  # fmt: skip
+
+        def steps(x: Any) -> tuple:
+            return self.tuple_of(x, lambda s: self.step(s, len(slots), images, inside + 1))
+
+        if "loop" in d:
+            _dict(d, "trip condition")
+            return LoopCall(
+                trip=self.size(d["trip"]), steps=steps(d["loop"]), condition=_int(d["condition"], -1, len(slots) - 1), **around
+            )
+        then, otherwise = _list(_dict(d, "branch predicate")["branch"], 2)
+        return BranchCall(
+            predicate=_int(d["predicate"], 0, len(slots) - 1), then=steps(then), otherwise=steps(otherwise), **around
+        )
 
     def value(self, v: Any, depth: int = 0) -> Any:
         _need(depth < _MAX_DEPTH, "a value is nested too deeply")

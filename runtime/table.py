@@ -6,15 +6,16 @@ barrier), into how many chunks a large one is cut, and which earlier groups a gr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from . import cpu
 from . import runner as r
 from .dim import resolve
-from .plan import HostCall, KernelCall, Plan
+from .loop import Tables, function_of
+from .plan import BranchCall, HostCall, KernelCall, LoopCall, Move, Plan, Step
 
 # Rough rates of one core, to tell a tiny step from a large one.
 FLOPS_PER_SECOND = 60e9
@@ -26,6 +27,8 @@ ALONE_SECONDS = 6e-6  # a whole call below this isn't worth waking the pool
 GROUP_SECONDS = 100e-6  # a chain longer than this is cut: the clock is looked at between groups
 INTERRUPTIBLE_SECONDS = 200e-6
 BUDGET_NANOSECONDS = 50_000_000
+UNROLLED_STEPS = 1 << 15  # steps of a loop that the table may list one by one
+UNKNOWN_TRIP = 16  # iterations assumed of a loop that its condition ends
 
 # Where a slot's memory is: (kind, number, offset in bytes); two accesses of the same (kind, number) may overlap.
 Place = tuple[str, int, int]
@@ -33,11 +36,12 @@ Place = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel call with plain ints."""
+    """A kernel call with plain ints, or a loop or branch that is executed as a whole. ``slots`` and ``offsets`` place its buffers."""
 
-    step: KernelCall
-    params: tuple[int, ...]
+    step: KernelCall | LoopCall | BranchCall
+    slots: tuple[int, ...]
     offsets: tuple[int, ...]
+    params: tuple[int, ...]
     units: int
     seconds: float
     flops: int
@@ -63,19 +67,86 @@ class _Group:
 
 
 def resolve_call(step: KernelCall, sizes: Sequence[int], values: Mapping[str, int]) -> Call:
-    """``step`` for these values of the free dimensions. Where it doesn't say its bytes, its slots' do."""
+    """``step`` for these values of the free dimensions. Where it doesn't say its bytes, its slots' do (no ``sizes``: in a
+    loop, whose slots are other numbers)."""
     flops, nbytes = resolve(step.flops, values), resolve(step.nbytes, values)
-    if not flops and not nbytes:
+    if not flops and not nbytes and sizes:
         nbytes = sum(sizes[s] for s in set(step.slots))
     return Call(
         step,
-        tuple([resolve(p, values) for p in step.params]),
+        step.slots,
         tuple([resolve(o, values) for o in step.offsets]),
+        tuple([resolve(p, values) for p in step.params]),
         resolve(step.units, values),
         max(flops / FLOPS_PER_SECOND, nbytes / BYTES_PER_SECOND),
         flops,
         nbytes,
     )
+
+
+class _Control:
+    """Loops and branches for these sizes: how long they take, and their steps one by one."""
+
+    def __init__(self, sizes: Sequence[int], values: Mapping[str, int], threads: int):
+        self.sizes, self.values, self.threads = sizes, values, threads
+
+    def resolve(self, step: LoopCall | BranchCall) -> Call:
+        """The step as a whole: one unit, on one thread."""
+        offsets = tuple([resolve(o, self.values) for o in step.offsets])
+        seconds, flops, nbytes = self._cost(step)
+        return Call(step, step.slots, offsets, (), 1, seconds, flops, nbytes)
+
+    def _cost(self, step: Step) -> tuple[float, int, int]:
+        if isinstance(step, KernelCall):
+            call = resolve_call(step, (), self.values)
+            return (call.seconds, call.flops, call.nbytes) if call.units > 0 else (0.0, 0, 0)
+        assert not isinstance(step, HostCall)
+        if isinstance(step, BranchCall):
+            return max(self._sum(step.then), self._sum(step.otherwise))
+        seconds, flops, nbytes = self._sum(step.steps)
+        trip = UNKNOWN_TRIP if step.condition >= 0 else resolve(step.trip, self.values)
+        return trip * seconds, trip * flops, trip * nbytes
+
+    def _sum(self, steps: Sequence[Step]) -> tuple[float, int, int]:
+        costs = [self._cost(s) for s in steps]
+        return sum(c[0] for c in costs), sum(c[1] for c in costs), sum(c[2] for c in costs)
+
+    def worth_listing(self, step: LoopCall | BranchCall, timed: bool) -> bool:
+        """Whether a loop is better listed step by step: its steps are worth sharing, or it takes so long that Ctrl-C must get through."""
+        if not isinstance(step, LoopCall) or step.condition >= 0:
+            return False
+        trip = resolve(step.trip, self.values)
+        if trip * len(step.steps) > UNROLLED_STEPS:
+            return False
+        if timed or trip * self._sum(step.steps)[0] > INTERRUPTIBLE_SECONDS:
+            return True
+        return self.threads > 1 and any(self._cost(s)[0] >= TINY_SECONDS for s in step.steps)
+
+    def listed(self, step: LoopCall) -> list[Call]:
+        """The calls of all iterations, in order, over the slots of the plan."""
+        out: list[Call] = []
+        outer = [resolve(o, self.values) for o in step.offsets]
+        inner = [self._inner(s, step.slots, outer) for s in step.steps]
+        for t in range(resolve(step.trip, self.values)):
+            for call, moves in inner:
+                if call.units <= 0:
+                    continue
+                if moves:
+                    at = list(call.offsets)
+                    for i, stride, phase, modulus in moves:
+                        at[i] += stride * ((t + phase) % modulus if modulus else t + phase)
+                    call = replace(call, offsets=tuple(at))
+                out.append(call)
+        return out
+
+    def _inner(self, s: Step, slots: Sequence[int], outer: Sequence[int]) -> tuple[Call, list[tuple[int, int, int, int]]]:
+        """A step of a loop over the plan's slots, as in iteration 0 without its moves; and these, by buffer."""
+        assert not isinstance(s, HostCall)
+        call = resolve_call(s, (), self.values) if isinstance(s, KernelCall) else self.resolve(s)
+        offsets = tuple([o + outer[n] for o, n in zip(call.offsets, s.slots)])
+        moves = [(i, resolve(m.stride, self.values), m.phase, m.modulus) for i, m in enumerate(s.moves) if isinstance(m, Move)]
+        around = {"reads": tuple([slots[n] for n in s.reads]), "writes": tuple([slots[n] for n in s.writes])}
+        return replace(call, step=replace(s, **around), slots=tuple([slots[n] for n in s.slots]), offsets=offsets), moves
 
 
 class Table:
@@ -88,7 +159,7 @@ class Table:
     def __init__(
         self,
         plan: Plan,
-        steps: Sequence[KernelCall | HostCall],
+        steps: Sequence[Step],
         values: Mapping[str, int],
         places: Callable[[int], Place | None],
         sizes: Sequence[int],
@@ -100,7 +171,8 @@ class Table:
         self.calls: list[Call] = []
         self.uses: list[tuple[int, int, int]] = []
         self.segments: list[Segment] = []
-        self.scratch = max((-(-resolve(s.scratch, values) // 64) * 64 for s in steps if isinstance(s, KernelCall)), default=0)
+        self.scratch = max((-(-resolve(s.scratch, values) // 64) * 64 for s in kernels(steps)), default=0)
+        self._values = values
         self.gate = -1
         self._groups: list[_Group] = []
         self._places, self._sizes = places, sizes
@@ -108,8 +180,13 @@ class Table:
         self._first = 0  # group at which the current segment starts
         self._donated = donated
         self._threads = threads
+        control = _Control(sizes, values, threads)
         for step in steps:
-            if isinstance(step, HostCall):
+            if isinstance(step, (LoopCall, BranchCall)):
+                self._gate_before(step.writes)
+                for call in control.listed(step) if control.worth_listing(step, timed) else [control.resolve(step)]:
+                    self._add(call)
+            elif isinstance(step, HostCall):
                 self._gate_before(step.outputs)
                 self._close()
                 self.segments.append(Segment(0, 0, step))
@@ -174,7 +251,7 @@ class Table:
         step = call.step
         if step.reads or step.writes:
             return self._ranges(step.reads), self._ranges(step.writes)
-        both = self._ranges(step.slots)
+        both = self._ranges(call.slots)
         return both, list(both)
 
     def _ranges(self, slots: Sequence[int]) -> list[tuple[str, int, int, int]]:
@@ -196,9 +273,11 @@ class Table:
 
     def _emit(self, plan: Plan) -> None:
         symbols: dict[str, set[str]] = {}
-        for call in self.calls:
-            symbols.setdefault(call.step.image, set()).add(call.step.symbol)
+        for step in kernels([c.step for c in self.calls]):
+            symbols.setdefault(step.image, set()).add(step.symbol)
         addresses = {image: cpu.load(plan.images[image], names) for image, names in symbols.items()}
+        tables = Tables(lambda step: addresses[step.image][step.symbol], lambda n: resolve(n, self._values))
+        self._tables = tables.kept
         counts = [len(c.params) for c in self.calls]
         params = np.zeros(max(1, sum(counts)), np.int64)
         steps = np.zeros((max(1, len(self.calls)), r.STEP_WORDS), np.int64)
@@ -208,8 +287,11 @@ class Table:
         for row, i in enumerate(order):
             call = self.calls[i]
             params[at : at + len(call.params)] = call.params
-            steps[row] = (addresses[call.step.image][call.step.symbol], 8 * pointers, base + 8 * at, call.units)
-            for slot, offset in zip(call.step.slots, call.offsets, strict=True):
+            if isinstance(call.step, KernelCall):
+                steps[row] = (addresses[call.step.image][call.step.symbol], 8 * pointers, base + 8 * at, call.units)
+            else:
+                steps[row] = (function_of(call.step), 8 * pointers, tables.of(call.step), 1)
+            for slot, offset in zip(call.slots, call.offsets, strict=True):
                 self.uses.append((pointers, slot, offset))
                 pointers += 1
             at += len(call.params)
@@ -226,6 +308,17 @@ class Table:
     def count(self) -> int:
         """Number of groups."""
         return len(self.group_calls)
+
+
+def kernels(steps: Sequence[Step]) -> Iterator[KernelCall]:
+    """The kernel calls among ``steps``, those in loops and branches too."""
+    for s in steps:
+        if isinstance(s, KernelCall):
+            yield s
+        elif isinstance(s, LoopCall):
+            yield from kernels(s.steps)
+        elif isinstance(s, BranchCall):
+            yield from kernels((*s.then, *s.otherwise))
 
 
 def _meet(a: list, b: list) -> bool:

@@ -17,19 +17,24 @@ import pytest
 
 from kerogen.compiler.ir.evaluate import evaluate
 from kerogen.compiler.ir.graph import Graph, Input, Node, leaf, node
+from kerogen.compiler.ir.rewrite import with_bodies
 from kerogen.compiler.ir.text import constants_of, graph_text, parse_graph
-from kerogen.compiler.ir.types import TensorType
+from kerogen.compiler.ir.types import TensorType, items_of
 from kerogen.compiler.ir.verify import verify
 from kerogen.compiler.kernel.interp import run_kernel
+from kerogen.compiler.kernel.ir import Kernel
 from kerogen.compiler.ops import functional as f
 from kerogen.compiler.ops import op_classes
 from kerogen.compiler.ops.base import Op, Sample
 from kerogen.compiler.ops.constant import Constant
+from kerogen.compiler.ops.result import Result, results
 from kerogen.compiler.passes.autodiff import grad
 from kerogen.compiler.passes.decompose import decompose
 from kerogen.compiler.passes.fuse import Group
 from kerogen.compiler.passes.lower import lower_group
 from kerogen.compiler.pipeline import compile_graph, program_of
+from kerogen.compiler.program.interpret import interpret_program
+from kerogen.compiler.program.program import Call
 from kerogen.compiler.target import Target
 from kerogen.runtime import cpu
 from kerogen.runtime.dtype import as_dtype, float64
@@ -39,7 +44,7 @@ from kerogen.runtime.executable import Executable
 from .compare import assert_close
 from .oracle import oracle
 
-OPS = op_classes()
+OPS = {name: cls for name, cls in op_classes().items() if cls.kind != "result"}  # results are tested with the ops that have several
 TAGS = {"broadcast", "size0", "size1", "odd"}
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 4e-3, "bfloat16": 3e-2}
 
@@ -71,7 +76,35 @@ def case(name: str, i: int) -> tuple[Graph, list[np.ndarray]]:
 
 def graph_of(op: Op, arrays) -> Graph:
     inputs = tuple(leaf(f"x{k}", type_of(a)) for k, a in enumerate(arrays))
-    return Graph(inputs, (node(op, *inputs),), name=op.name)
+    n = node(op, *inputs)
+    return Graph(inputs, tuple(results(n)) if n.has_items else (n,), name=op.name)
+
+
+def node_of(graph: Graph) -> Node:
+    """The op's node in a graph of ``graph_of``."""
+    out = graph.outputs[0]
+    return out.inputs[0] if isinstance(out.op, Result) else out
+
+
+def values_of(op: Op, arrays) -> list[np.ndarray]:
+    """What ``eval`` gives, result by result."""
+    out = op.eval(*arrays)
+    return list(out) if isinstance(out, tuple) else [out]
+
+
+def joined(graph: Graph) -> Node:
+    """One node that depends on every floating result: the result itself, or all of them in a row."""
+    floats = [o for o in graph.outputs if o.dtype.is_float]
+    if len(graph.outputs) == 1:
+        return graph.outputs[0]
+    return f.concat([f.reshape(o, (o.type.size,)) for o in floats], 0) if floats else graph.outputs[0]
+
+
+def joined_values(op: Op, arrays) -> np.ndarray:
+    """``joined``, by ``eval``."""
+    values = values_of(op, arrays)
+    floats = [v.reshape(-1) for v in values if as_dtype(v.dtype).is_float]
+    return values[0] if len(values) == 1 or not floats else np.concatenate(floats)
 
 
 def agree(actual: np.ndarray, expected: np.ndarray, what: str) -> None:
@@ -87,6 +120,8 @@ def agree(actual: np.ndarray, expected: np.ndarray, what: str) -> None:
 def interpret(graph: Graph, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """Every node lowered to a kernel of its own, which the interpreter runs."""
     graph = decompose(graph)
+    if any(n.op.kind in ("region", "routine", "host") for n in graph.nodes):
+        return interpret_program(program_of(graph, Target.host()), arrays)
     values: dict[Node, np.ndarray] = dict(zip(graph.inputs, arrays))
     for n in graph.nodes:
         if isinstance(n.op, Constant) and n.op.array.size != 1:  # a buffer, not an expression
@@ -111,7 +146,8 @@ def test_every_op_has_samples_that_cover_the_sizes(name: str) -> None:
     assert len(given) >= 4 and not missing, f"{name} has {len(given)} samples (at least 4), none tagged {sorted(missing)}"
     for s in given:
         sizes = [n for a in s.arrays for n in a.shape]
-        assert "size0" not in s.tags or not s.arrays or 0 in sizes or 0 in s.op.infer(*map(type_of, s.arrays)).shape, (
+        shapes = [t.shape for t in items_of(s.op.infer(*map(type_of, s.arrays)))]
+        assert "size0" not in s.tags or not s.arrays or 0 in sizes or any(0 in shape for shape in shapes), (
             f"{s.op} is tagged size0"
         )
 
@@ -127,7 +163,7 @@ def test_every_op_has_a_gradient_or_says_why_not(name: str) -> None:
         assert cls.no_gradient, f"{name} is not differentiable and doesn't say why (no_gradient)"
         assert not own, f"{name} says that it has no gradient, and has a vjp"
         sample = samples(name)[0]
-        y = graph_of(sample.op, sample.arrays).outputs[0]
+        y = node_of(graph_of(sample.op, sample.arrays))
         with pytest.raises(GradientError, match=re.escape(cls.no_gradient)):
             y.op.vjp(y, y)
 
@@ -135,9 +171,10 @@ def test_every_op_has_a_gradient_or_says_why_not(name: str) -> None:
 @pytest.mark.parametrize(("name", "i"), CASES)
 def test_infer_says_what_eval_gives(name: str, i: int) -> None:
     sample = samples(name)[i]
-    inferred, value = sample.op.infer(*map(type_of, sample.arrays)), sample.op.eval(*sample.arrays)
-    assert isinstance(value, np.ndarray)
-    assert type_of(value).same(inferred), f"eval gives {type_of(value)}, infer says {inferred}"
+    inferred, values = items_of(sample.op.infer(*map(type_of, sample.arrays))), values_of(sample.op, sample.arrays)
+    assert len(inferred) == len(values) and all(isinstance(v, np.ndarray) for v in values)
+    for t, value in zip(inferred, values):
+        assert type_of(value).same(t), f"eval gives {type_of(value)}, infer says {t}"
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -153,8 +190,8 @@ def test_bad_operands_are_refused(name: str) -> None:
 @pytest.mark.parametrize(("name", "i"), CASES)
 def test_text_parses_back_to_the_same_text(name: str, i: int) -> None:
     graph, _ = case(name, i)
-    if OPS[name].differentiable and graph.outputs[0].dtype.is_float:  # its derivative is text too
-        y, xs = graph.outputs[0], [x for x in graph.inputs if x.dtype.is_float]
+    if OPS[name].differentiable and joined(graph).dtype.is_float:  # its derivative is text too
+        y, xs = joined(graph), [x for x in graph.inputs if x.dtype.is_float]
         graph = Graph(graph.inputs, (y, *grad(y, xs, f.ones_like(y))), name=name)
     verify(graph)
     text = graph_text(graph)
@@ -167,13 +204,19 @@ def test_text_parses_back_to_the_same_text(name: str, i: int) -> None:
 @pytest.mark.parametrize(("name", "i"), CASES)
 def test_lowered_and_interpreted_equals_eval(name: str, i: int) -> None:
     graph, arrays = case(name, i)
-    agree(interpret(graph, arrays)[0], graph.outputs[0].op.eval(*arrays), f"{graph.outputs[0].op}")
+    agree_all(interpret(graph, arrays), graph, arrays)
+
+
+def agree_all(actual: list[np.ndarray], graph: Graph, arrays, what: str = "") -> None:
+    op = node_of(graph).op
+    for k, (a, e) in enumerate(zip(actual, values_of(op, arrays), strict=True)):
+        agree(a, e, f"{what}{op}{f', result {k}' if len(actual) > 1 else ''}")
 
 
 @pytest.mark.parametrize(("name", "i"), [p for p in CASES if OPS[p.values[0]].kind == "composite"])
 def test_decomposition_equals_eval(name: str, i: int) -> None:
     graph, arrays = case(name, i)
-    agree(evaluate(decompose(graph), arrays)[0], evaluate(graph, arrays)[0], f"{graph.outputs[0].op}")
+    agree_all(evaluate(decompose(graph), arrays), graph, arrays)
 
 
 def in_float64(sample: Sample) -> tuple[Op, list[np.ndarray]]:
@@ -181,7 +224,22 @@ def in_float64(sample: Sample) -> tuple[Op, list[np.ndarray]]:
     op = sample.op
     if any(fd.name == "dtype" for fd in dataclasses.fields(op)) and op.dtype.is_float:
         op = dataclasses.replace(op, dtype=float64)
+    op = with_bodies(op, widened)
     return op, [a.astype(np.float64) if as_dtype(a.dtype).is_float else a for a in sample.arrays]
+
+
+def widened(graph: Graph) -> Graph:
+    """A sub-graph with float64 in place of every floating type."""
+    memo: dict[Node, Node] = {}
+    for n in (*graph.inputs, *graph.nodes):
+        if n in memo:
+            continue
+        if isinstance(n.op, Input):
+            memo[n] = leaf(n.op.name, n.type.with_dtype(float64) if n.dtype.is_float else n.type, n.op.role)
+            continue
+        floating = any(fd.name == "dtype" for fd in dataclasses.fields(n.op)) and n.op.dtype.is_float
+        memo[n] = node(dataclasses.replace(n.op, dtype=float64) if floating else n.op, *[memo[i] for i in n.inputs])
+    return Graph(tuple([memo[n] for n in graph.inputs]), tuple([memo[n] for n in graph.outputs]), name=graph.name)
 
 
 def slope(fn, xs: list[np.ndarray], direction: list[np.ndarray], h: float = 1e-4) -> float:
@@ -210,13 +268,13 @@ def test_vjp_equals_finite_differences(name: str, i: int) -> None:
     rng = np.random.default_rng(i)
     op, xs = in_float64(samples(name)[i])
     graph = graph_of(op, xs)
-    y, floats = graph.outputs[0], [k for k, x in enumerate(graph.inputs) if x.dtype.is_float]
+    y, floats = joined(graph), [k for k, x in enumerate(graph.inputs) if x.dtype.is_float]
     if not y.dtype.is_float:
         return
     ct = rng.standard_normal(tuple(y.shape))
     g = Graph(graph.inputs, tuple(grad(y, [graph.inputs[k] for k in floats], f.constant(ct))))
     verify(g)
-    check_slopes(lambda at: float(np.sum(ct * op.eval(*at))), evaluate(g, xs), xs, floats, rng, 1e-6)
+    check_slopes(lambda at: float(np.sum(ct * joined_values(op, at))), evaluate(g, xs), xs, floats, rng, 1e-6)
 
 
 @pytest.mark.parametrize(("name", "i"), SMOOTH)
@@ -225,7 +283,7 @@ def test_vjp_of_vjp_equals_finite_differences(name: str, i: int) -> None:
     rng = np.random.default_rng(i)
     op, xs = in_float64(samples(name)[i])
     graph = graph_of(op, xs)
-    y, floats = graph.outputs[0], [k for k, x in enumerate(graph.inputs) if x.dtype.is_float]
+    y, floats = joined(graph), [k for k, x in enumerate(graph.inputs) if x.dtype.is_float]
     if not y.dtype.is_float or max((a.size for a in xs), default=0) > 700:
         return
     variables = [graph.inputs[k] for k in floats]
@@ -242,7 +300,7 @@ def test_vjp_of_vjp_equals_finite_differences(name: str, i: int) -> None:
 def test_lowered_vjp_equals_evaluated_vjp(name: str, i: int) -> None:
     """The backward graph through kernels: the combinations that training runs."""
     graph, arrays = case(name, i)
-    y = graph.outputs[0]
+    y = joined(graph)
     if not y.dtype.is_float:
         return
     xs = [x for x in graph.inputs if x.dtype.is_float]
@@ -272,7 +330,7 @@ def runnable(target: str) -> bool:
 @pytest.mark.parametrize(("name", "i"), CASES)
 def test_llvm_equals_eval(name: str, i: int) -> None:
     graph, arrays = case(name, i)
-    agree(native(graph, arrays)[0], graph.outputs[0].op.eval(*arrays), f"{graph.outputs[0].op}")
+    agree_all(native(graph, arrays), graph, arrays)
 
 
 @pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v2"])
@@ -283,7 +341,7 @@ def test_llvm_for_lesser_targets_equals_eval(name: str, target: str) -> None:
         pytest.skip(f"this machine does not run {target} code")
     for i in range(len(samples(name))):
         graph, arrays = case(name, i)
-        agree(native(graph, arrays, target)[0], graph.outputs[0].op.eval(*arrays), f"sample {i}: {graph.outputs[0].op}")
+        agree_all(native(graph, arrays, target), graph, arrays, f"sample {i}: ")
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -291,12 +349,17 @@ def test_triton_interpreted_equals_eval(name: str) -> None:
     """All samples of an op in one message to the worker that interprets."""
     oracle("triton")
     from kerogen.compiler.codegen.triton.interpreter import interpret
+    from kerogen.compiler.codegen.triton.interpreter import interpret_program as triton_program
 
     target = dataclasses.replace(Target.host(), arch="cuda")
     calls, memory, errors, expected = [], {}, [], []
     for i in range(len(samples(name))):
         graph, arrays = case(name, i)
         program = program_of(graph, target)
+        steps = [*program.setup, *program.calls]
+        if not all(isinstance(c, Call) and isinstance(c.kernel, Kernel) for c in steps):
+            agree_all(triton_program(program, [a.copy() for a in arrays]), graph, arrays, f"sample {i}: ")
+            continue
         names: dict = {}
 
         def place(value, array=None, names=names, i=i) -> str:
@@ -308,18 +371,18 @@ def test_triton_interpreted_equals_eval(name: str) -> None:
 
         for v, a in (*zip(program.inputs, arrays), *program.constants):
             place(v, a)
-        for c in (*program.setup, *program.calls):
+        for c in steps:
             calls.append((c.kernel, {b.name: place(v) for b, v in zip(c.kernel.buffers, c.values)}))
             errors.append(c.errors)
-        expected.append((place(program.outputs[0]), graph.outputs[0].op, arrays))
+        expected.append(([place(v) for v in program.outputs], graph, arrays))
     done = interpret(calls, memory, errors=errors)
-    for i, (key, op, arrays) in enumerate(expected):
-        agree(done[key], op.eval(*arrays), f"sample {i}: {op}")
+    for i, (keys, graph, arrays) in enumerate(expected):
+        agree_all([done[k] for k in keys], graph, arrays, f"sample {i}: ")
 
 
 def with_gradient(graph: Graph) -> tuple[Graph, list[int]]:
     """Inputs and a cotangent to the value and its derivative with respect to every floating input (their numbers), in one graph."""
-    y, floats = graph.outputs[0], [k for k, x in enumerate(graph.inputs) if x.dtype.is_float]
+    y, floats = joined(graph), [k for k, x in enumerate(graph.inputs) if x.dtype.is_float]
     ct = leaf("ct", y.type)
     out = (y, *grad(y, [graph.inputs[k] for k in floats], ct))
     return Graph((*graph.inputs, ct), out, name=f"{graph.name}_grad"), floats
@@ -331,16 +394,16 @@ def test_compiled_gradient_equals_finite_differences(name: str, i: int) -> None:
     rng = np.random.default_rng(i)
     op, xs = in_float64(samples(name)[i])
     graph = graph_of(op, xs)
-    if not graph.outputs[0].dtype.is_float:
+    if not joined(graph).dtype.is_float:
         return
     both, floats = with_gradient(graph)
-    ct = rng.standard_normal(tuple(graph.outputs[0].shape))
+    ct = rng.standard_normal(tuple(both.outputs[0].shape))
     value, *derivative = native(both, [*xs, ct])
-    agree(value, op.eval(*xs), f"{op}")
-    check_slopes(lambda at: float(np.sum(ct * op.eval(*at))), derivative, xs, floats, rng, 1e-6)
+    agree(value, joined_values(op, xs), f"{op}")
+    check_slopes(lambda at: float(np.sum(ct * joined_values(op, at))), derivative, xs, floats, rng, 1e-6)
 
     small, arrays = case(name, i)
-    if any(small.inputs[k].dtype.name != "float32" for k in floats) or small.outputs[0].dtype.name != "float32":
+    if any(small.inputs[k].dtype.name != "float32" for k in floats) or joined(small).dtype.name != "float32":
         return
     got = native(with_gradient(small)[0], [*arrays, ct.astype(np.float32)])[1:]
     again = native(both, [*[a.astype(np.float64) if k in floats else a for k, a in enumerate(arrays)], ct.astype(np.float32).astype(np.float64)])[1:]

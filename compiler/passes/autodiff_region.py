@@ -1,6 +1,7 @@
 """Derivatives of control flow. A scan's is a scan in the other direction; what it needs of the forward steps is stored by these, or computed anew.
 
-Stored: the results of contractions, reductions and the like, and the carries; arithmetic on them is repeated. The cotangent of a captured value is the sum
+Stored: the values of the forward step, carries among them, that the backward step reads first; what the derivative itself computes from these
+(1 - y, say) and movements are computed anew. The cotangent of a captured value is the sum
 over the steps: where a term of it is a product or a sum over axes, its operands are stacked and one contraction outside the loop does the sum
 (a recurrent weight's gradient is one matrix product over all steps); other terms are added up in a carry.
 """
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..ir.body import Body
-from ..ir.graph import Graph, Input, Node, leaf, node, post_order
+from ..ir.graph import Graph, Node, leaf, node, post_order
 from ..ir.rewrite import substitute
 from ..ir.walk import dependents
 from ..ops import functional as f
@@ -25,7 +26,6 @@ from ..ops.result import results
 from ..ops.unary import Neg
 
 PullBack = Callable[[Sequence[Node], Sequence["Node | None"], Sequence[Node]], list["Node | None"]]
-_REPEATED = ("elementwise", "movement", "source")  # kinds that a backward step computes anew
 
 
 def region_vjp(n: Node, cts: Sequence[Node | None], pull_back: PullBack) -> list[Node | None]:
@@ -125,6 +125,7 @@ class _Scan:
         pending += [r for r in roots if r in forward]
         stored: dict[Node, None] = {}
         rows: dict[Node, None] = {}
+        own = set(post_order([*self.new, *self.ys]))
         seen: set[Node] = set()
         while pending:
             n = pending.pop()
@@ -133,7 +134,7 @@ class _Scan:
             seen.add(n)
             if n in self.items:
                 rows[n] = None
-            elif isinstance(n.op, Input) or n.op.kind not in _REPEATED:
+            elif n in own and n.op.kind != "movement":
                 stored[n] = None
             else:
                 pending.extend([i for i in n.inputs if i in forward])

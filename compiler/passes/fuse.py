@@ -26,7 +26,8 @@ from ..ops.constant import Constant
 ROW_LIMIT = 1 << 15  # elements of a row that a row kernel may pass over several times (it stays in L2)
 GROUP_LIMIT = 64  # nodes of a group; bounds the text of one kernel
 _FLOATING = ("movement", "source")
-STEP_KINDS = ("region", "routine", "host")  # a step of its own: no kernel, reads arrays and stores its results
+# A step of its own: no kernel of ours to fuse with, it reads arrays and stores its results. (A composite that is left was claimed by the target.)
+STEP_KINDS = ("region", "routine", "host", "composite")
 
 
 @dataclass(eq=False)

@@ -1,13 +1,16 @@
-"""Slots and live ranges: which calls need which bytes. Offsets are found when sizes are known (``runtime.arena``)."""
+"""Slots and live ranges: which steps need which bytes. Offsets are found when sizes are known (``runtime.arena``)."""
 
 from __future__ import annotations
 
 from ...runtime.plan import Slot
-from .program import Program, Value
+from .program import Program, Step, Value, flat, place_of
+
+_NO_VIEWS: frozenset[Value] = frozenset()
 
 
 def assign_slots(program: Program) -> tuple[list[Slot], dict[Value, int]]:
-    """A slot for every value that a call touches or a port needs; arena slots live from their writer to their last reader."""
+    """A slot for every value that a step touches or a port needs; arena slots live from their writer to their last reader. The steps are numbered as in
+    ``flat(program.calls)``."""
     number: dict[Value, int] = {}
     slots: list[Slot] = []
 
@@ -26,15 +29,20 @@ def assign_slots(program: Program) -> tuple[list[Slot], dict[Value, int]]:
             number[v] = number[program.inputs[v.donated]]
         else:
             add(v, Slot("output", v.nbytes, i))
-    for call in program.setup:
-        for v in call.writes:
+    for step in flat(program.setup):
+        for v in _bases(step):
             add(v, Slot("prepared", v.nbytes))
     first: dict[Value, int] = {}
     last: dict[Value, int] = {}
-    for step, call in enumerate(program.calls):
-        for v in call.values:
-            first.setdefault(v, step)
-            last[v] = step
+    for at, step in enumerate(flat(program.calls)):
+        for v in _bases(step):
+            first.setdefault(v, at)
+            last[v] = at
     for v in first:
         add(v, Slot("arena", v.nbytes, -1, first[v], last[v]))
     return slots, number
+
+
+def _bases(step: Step) -> list[Value]:
+    """The arrays that a step at the top touches."""
+    return [place_of(v, _NO_VIEWS)[0] for v in step.values]

@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 
 from ..kernel.expr import Load, post_order
 from ..kernel.ir import Kernel, Store, stage_exprs
-from .program import Call, Program, Value, readers
+from .program import Call, Program, Step, Value, readers
 
 
 def order_calls(program: Program, copy: Callable[[Value, Value], Call]) -> None:
@@ -42,11 +42,13 @@ def _settle_own_reads(program: Program, copy: Callable[[Value, Value], Call]) ->
                 _give_own_memory(program, value, copy)
 
 
-def in_place(call: Call, old: Value, new: Value) -> bool:
+def in_place(call: Step, old: Value, new: Value) -> bool:
     """Whether ``call`` reads ``old`` only at the element of ``new`` that it then writes (or not at all)."""
     if old not in call.reads:
         return True
-    kernel: Kernel = call.kernel
+    if not isinstance(call, Call) or not isinstance(call.kernel, Kernel):
+        return False
+    kernel = call.kernel
     names = {b.name for b, v in zip(kernel.buffers, call.values) if v is old}
     written = {b.name for b, v in zip(kernel.buffers, call.values) if v is new}
     stores = [s for s in kernel.stages if isinstance(s, Store) and s.buffer.name in written]
@@ -61,26 +63,26 @@ def in_place(call: Call, old: Value, new: Value) -> bool:
     return True
 
 
-def _schedule(program: Program) -> tuple[list[Call], Value | None]:
+def _schedule(program: Program) -> tuple[list[Step], Value | None]:
     """Calls in an order that respects data and donation, donated writes as late as they may; or a donated value in the way."""
     calls = program.calls
     position = {c: i for i, c in enumerate(calls)}
     writer = {v: c for c in calls for v in c.writes}
     reads = readers(calls)
-    before: dict[Call, set[Call]] = {c: {writer[v] for v in c.reads if v in writer} - {c} for c in calls}
+    before: dict[Step, set[Step]] = {c: {writer[v] for v in c.reads if v in writer} - {c} for c in calls}
     for c in calls:
         for v in c.writes:
             if v.donated >= 0:
                 before[c] |= {r for r in reads.get(program.inputs[v.donated], ()) if r is not c}
     donating = {c for c in calls if any(v.donated >= 0 for v in c.writes)}
-    after: dict[Call, list[Call]] = {c: [] for c in calls}
+    after: dict[Step, list[Step]] = {c: [] for c in calls}
     waiting = {c: len(b) for c, b in before.items()}
     for c, b in before.items():
         for p in b:
             after[p].append(c)
     ready = [(c in donating, position[c], c) for c in calls if not waiting[c]]
     heapify(ready)
-    done: list[Call] = []
+    done: list[Step] = []
     while ready:
         _, _, c = heappop(ready)
         done.append(c)

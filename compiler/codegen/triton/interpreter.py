@@ -19,6 +19,8 @@ from ....runtime.dim import resolve
 from ....runtime.dtype import as_dtype
 from ....runtime.errors import IndexRangeError, InternalError, UnsupportedPlatformError
 from ...kernel.ir import Kernel
+from ...program.interpret import interpret_program as step_by_step
+from ...program.program import Call
 from ...schedule.triton import TritonSchedule
 from .source import Source, emit_source
 from .worker import read, write
@@ -111,6 +113,9 @@ def _elements(shape: tuple[int, ...], dims: Mapping[str, int] | None) -> int:
 
 def interpret_program(program, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """As ``program.interpret.interpret_program``, through Triton source: the outputs for ``arrays``, one per input. Donated inputs are updated in place."""
+    steps = [*program.setup, *program.calls]
+    if not all(isinstance(s, Call) and isinstance(s.kernel, Kernel) for s in steps):
+        return step_by_step(program, arrays, _one_call)
     names: dict = {}
     memory: dict[str, np.ndarray] = {}
 
@@ -127,10 +132,19 @@ def interpret_program(program, arrays: Sequence[np.ndarray]) -> list[np.ndarray]
     for v in program.outputs:
         if v.donated >= 0:
             names[v] = names[program.inputs[v.donated]]
-    calls = [(c.kernel, {b.name: place(v) for b, v in zip(c.kernel.buffers, c.values)}) for c in (*program.setup, *program.calls)]
-    done = interpret(calls, memory, errors=[c.errors for c in (*program.setup, *program.calls)])
+    calls = [(c.kernel, {b.name: place(v) for b, v in zip(c.kernel.buffers, c.values)}) for c in steps]
+    done = interpret(calls, memory, errors=[c.errors for c in steps])
     out = [done.get(place(v), memory[place(v)]) for v in program.outputs]
     for v, a in zip(program.inputs, arrays):
         if place(v) in done:
             np.copyto(a, done[place(v)])
     return out
+
+
+def _one_call(call: Call, arrays: list[np.ndarray]) -> None:
+    """A call of a program with loops: these hold the arrays here and send them call by call."""
+    names = [b.name for b in call.kernel.buffers]
+    done = interpret([(call.kernel, dict(zip(names, names)))], dict(zip(names, arrays)), errors=[call.errors])
+    for name, a in zip(names, arrays):
+        if name in done:
+            a[...] = done[name].reshape(a.shape)
