@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import lcm
 
 from ...runtime.dim import Dim, ceil_div
 from ..kernel.attention import Attend, AttendGrad
@@ -24,6 +25,7 @@ class AttentionSchedule:
     tiles: int
     keys: int
     tail: bool
+    key_rows: int = 0  # keys of a tile of the sums over queries (backward pass); they divide ``keys``
 
     @property
     def columns(self) -> int:
@@ -52,5 +54,8 @@ def choose_attention(form: Attend, target: Target) -> AttentionSchedule:
         rows = ceil_div(each, tiles)
     columns = vectors * lanes
     tail = type(keys) is Dim or keys % columns != 0
+    if isinstance(form, AttendGrad):
+        unit = lcm(columns, most)
+        return AttentionSchedule(rows, vectors, lanes, tiles, max(unit, KEYS // unit * unit), tail, most)
     block = KEYS if type(keys) is Dim else max(columns, min(KEYS, ceil_div(keys, columns) * columns))
     return AttentionSchedule(rows, vectors, lanes, tiles, block, tail)

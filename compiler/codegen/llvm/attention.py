@@ -8,16 +8,19 @@ do the bits of the result.
 from __future__ import annotations
 
 from ....runtime.dim import ceil_div, size
-from ...kernel.attention import Attend
+from ...kernel.attention import Attend, AttendGrad
 from ...schedule.attention import AttentionSchedule
 from ...target import Target
+from .attention_grad import emit_attention_grad
 from .attention_tiles import INF, Tiles
 from .builder import Module, Value
 from .loops import Emitted
 
 
 def emit_attention(form: Attend, schedule: AttentionSchedule, target: Target, module: Module, symbol: str, error_param: int | None = None) -> Emitted:
-    """The function ``symbol`` for a lifted ``Attend``."""
+    """The function ``symbol`` for a lifted ``Attend`` or ``AttendGrad``."""
+    if isinstance(form, AttendGrad):
+        return emit_attention_grad(form, schedule, target, module, symbol)
     return _Forward(form, schedule, target, module, symbol).run()
 
 

@@ -8,7 +8,6 @@ constants, so a register tile needs one pointer for it, whatever its rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 from ....runtime.dim import ceil_div
 from ....runtime.dtype import DType
@@ -268,12 +267,12 @@ class Tiles:
         (a vector) joined with them."""
         b, s = self.b, self.schedule
         if not s.tail:
-            return self._panels(row, first, self.i(0), count, query, bias, mask, top, False)
+            return self._score_panels(row, first, self.i(0), count, query, bias, mask, top, False)
         whole = self.clamp(b.binary("sdiv", b.sub(self.keys, first), self.i(s.columns)), self.i(0), count)
-        top = self._panels(row, first, self.i(0), whole, query, bias, mask, top, False)
-        return self._panels(row, first, whole, count, query, bias, mask, top, True)
+        top = self._score_panels(row, first, self.i(0), whole, query, bias, mask, top, False)
+        return self._score_panels(row, first, whole, count, query, bias, mask, top, True)
 
-    def _panels(self, row: Value, first: Value, begin: Value, end: Value, query: Value, bias: tuple | None, mask: tuple | None, top: Value, tail: bool) -> Value:
+    def _score_panels(self, row: Value, first: Value, begin: Value, end: Value, query: Value, bias: tuple | None, mask: tuple | None, top: Value, tail: bool) -> Value:
         b, s, f = self.b, self.schedule, self.form
         with b.loop(begin, end, state=[top] * s.vectors, hint="score") as loop:
             tops = []
@@ -334,6 +333,3 @@ class Tiles:
     def unless(self, whole: Value | None, limit: Value) -> Value:
         """The number of keys to visit: ``limit``, or all where ``whole`` holds."""
         return limit if whole is None else self.b.select(whole, self.keys, limit)
-
-    def nothing(self) -> object:
-        return nullcontext()
