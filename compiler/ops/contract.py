@@ -1,15 +1,14 @@
-"""Contractions: batched sums of products, and the functions that come down to them."""
+"""Contractions: batched sums of products (``einsum`` comes down to them)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...runtime import dim
-from ...runtime.dim import key
-from ...runtime.dtype import as_dtype, bool_, float32, int32
+from ...runtime.dtype import DType, as_dtype, bool_, float32, int32
 from ...runtime.errors import ArgumentError, DTypeError, ShapeError
 from ..ir.graph import Node
 from ..ir.types import TensorType
@@ -32,8 +31,8 @@ class DotGeneral(Op):
     ``batch`` axes.
 
     Result axes: batch, then a's others, then b's others, each in order. Accumulates 16-bit floats in float32, 8 and 16-bit
-    integers in int32,
-    and rounds the sum to the operands' type.
+    integers in int32, and rounds the sum to the operands' type; with ``accumulate`` the sum is taken, and given, in that type,
+    and the operands may be of different (narrower) types of its kind: uint8 by int8 into int32, bfloat16 by float16 into float32.
     """
 
     contract_a: tuple[int, ...]
@@ -41,6 +40,7 @@ class DotGeneral(Op):
     batch_a: tuple[int, ...] = ()
     batch_b: tuple[int, ...] = ()
     precision: str = "highest"
+    accumulate: DType | None = None
 
     kind = "contraction"
 
@@ -59,7 +59,9 @@ class DotGeneral(Op):
                 raise ShapeError(f"DotGeneral: {axes} are not distinct axes of {t}")
         if len(self.contract_a) != len(self.contract_b) or len(self.batch_a) != len(self.batch_b):
             raise ShapeError(f"DotGeneral pairs axes of {a} with axes of {b}, got {self}")
-        if a.dtype is not b.dtype or a.dtype is bool_:
+        if self.accumulate is not None:
+            _check_accumulator(self.accumulate, a, b)
+        elif a.dtype is not b.dtype or a.dtype is bool_:
             raise DTypeError(f"DotGeneral needs numbers of one type, got {a} and {b}")
         for word, left, right in (("contracted", self.contract_a, self.contract_b), ("batch", self.batch_a, self.batch_b)):
             for i, j in zip(left, right):
@@ -69,13 +71,15 @@ class DotGeneral(Op):
                         f" and {dim.text(b.shape[j])} (axis {j} of {b})"
                     )
         free_a, free_b = self.free(a.rank, b.rank)
-        return TensorType(tuple([a.shape[i] for i in self.batch_a + free_a] + [b.shape[j] for j in free_b]), a.dtype)
+        shape = tuple([a.shape[i] for i in self.batch_a + free_a] + [b.shape[j] for j in free_b])
+        return TensorType(shape, self.accumulate or a.dtype)
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
         """One matrix product per batch entry, in float64."""
         a, b = arrays
         free_a, free_b = self.free(a.ndim, b.ndim)
-        wide = np.float64 if as_dtype(a.dtype).is_float else np.int64 if a.dtype.itemsize <= 4 else a.dtype
+        dtype = self.accumulate or as_dtype(a.dtype)
+        wide = np.float64 if dtype.is_float else np.int64 if dtype.itemsize <= 4 else dtype.np
         left = np.transpose(a, self.batch_a + free_a + self.contract_a)
         right = np.transpose(b, self.batch_b + self.contract_b + free_b)
         nb, nc = len(self.batch_a), len(self.contract_a)
@@ -87,9 +91,13 @@ class DotGeneral(Op):
         )
         count = [int(np.prod(s, dtype=np.int64)) for s in (batch, rows, k, columns)]
         out = left.reshape(count[0], count[1], count[2]).astype(wide) @ right.reshape(count[0], count[2], count[3]).astype(wide)
-        return out.reshape(batch + rows + columns).astype(a.dtype)
+        return out.reshape(batch + rows + columns).astype(dtype.np)
 
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
+        if self.accumulate is not None:  # the derivative of the sum over operands cast to its type
+            wide = tuple([f.cast(x, self.accumulate) for x in node.inputs])
+            plain = replace(self, accumulate=None)
+            return tuple([f.cast(g, x.dtype) for g, x in zip(plain.vjp(f.node(plain, *wide), ct), node.inputs) if g is not None])
         a, b = node.inputs
         free_a, free_b = self.free(a.rank, b.rank)
         nb = len(self.batch_a)
@@ -135,8 +143,12 @@ class DotGeneral(Op):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
         def case(spec: tuple, a: tuple, b: tuple, tag: str, dtype=np.float32) -> Sample:
-            draw = (lambda s: rng.integers(-5, 6, s)) if np.dtype(dtype).kind == "i" else rng.standard_normal
-            return Sample(cls(*spec), (draw(a).astype(dtype), draw(b).astype(dtype)), tags=(tag,))
+            numbers = (lambda s: rng.integers(-5, 6, s)) if np.dtype(dtype).kind == "i" else rng.standard_normal
+            return Sample(cls(*spec), (numbers(a).astype(dtype), numbers(b).astype(dtype)), tags=(tag,))
+
+        def draw(dtype: str, shape: tuple) -> np.ndarray:
+            d = as_dtype(dtype)
+            return (rng.standard_normal(shape) if d.is_float else rng.integers(d.min, d.max + 1, shape)).astype(d.np)
 
         return [
             case(((1,), (0,)), (3, 5), (5, 7), "odd"),
@@ -152,6 +164,18 @@ class DotGeneral(Op):
             case(((1,), (0,)), (3, 5), (5, 7), "odd", np.float64),
             case(((1,), (1,)), (3, 9), (2, 9), "odd", np.int32),
             case(((1,), (1,)), (3, 9), (2, 9), "odd", np.int8),
+            *[
+                Sample(
+                    cls((1,), (0,), accumulate=as_dtype(into)),
+                    (draw(a, (5, 37)), draw(b, (37, 19))),
+                    tags=("odd",),
+                    smooth=False,
+                )
+                for a, b, into in [
+                    ("uint8", "int8", "int32"), ("int8", "int8", "int32"), ("int16", "uint8", "int64"),
+                    ("bfloat16", "float16", "float32"),
+                ]
+            ],
         ]
 
     @classmethod
@@ -163,8 +187,16 @@ class DotGeneral(Op):
             BadSample(cls((1,), ()), (a, b), ShapeError, "pairs axes"),
             BadSample(cls((2,), (0,)), (a, b), ShapeError, "not distinct axes"),
             BadSample(cls((1,), (0,)), (a, TensorType((3, 2), int32)), DTypeError, "numbers of one type"),
+            BadSample(cls((1,), (0,), accumulate=int32), (a, b.with_shape((3, 2))), DTypeError, "can't sum products of float32"),
             BadSample(cls((1,), (0,), precision="best"), (a, b.with_shape((3, 2))), ArgumentError, "'best' is none of highest"),
         ]
+
+
+def _check_accumulator(into: DType, a: TensorType, b: TensorType) -> None:
+    for t in (a, b):
+        kind = t.dtype.is_float if into.is_float else t.dtype.is_int
+        if not kind or t.dtype.itemsize > into.itemsize or not (into.is_float or into.is_int):
+            raise DTypeError(f"DotGeneral can't sum products of {a} and {b} in {into}: it must be as wide, and of their kind")
 
 
 def contraction(over: tuple[Axis, ...], x: Expr, y: Expr, node: Node, precision: str) -> Expr:
@@ -173,18 +205,22 @@ def contraction(over: tuple[Axis, ...], x: Expr, y: Expr, node: Node, precision:
     return total if total.dtype is node.dtype else Cast(total, node.dtype)
 
 
-def dot_general(a, b, contract, batch=((), ()), precision: str | None = None) -> Node:
+def dot_general(a, b, contract, batch=((), ()), precision: str | None = None, accumulate=None) -> Node:
     """The sum of a * b over the pairs of axes in ``contract`` = (axes of a, axes of b); see ``DotGeneral`` for the order of
-    the result's axes.
+    the result's axes, and for ``accumulate``, the type of the sum.
     """
-    a, b = f.operands("dot_general", a, b)
+    into = None if accumulate is None else as_dtype(accumulate)
+    a, b = f.operands("dot_general", a, b) if into is None else (f.constant(a), f.constant(b))
     (ca, cb), (ba, bb) = [[f.axes_tuple("dot_general", ax, n.rank) for ax, n in zip(pair, (a, b))] for pair in (contract, batch)]
-    return f.node(DotGeneral(ca, cb, ba, bb, precision or "highest"), a, b)
+    return f.node(DotGeneral(ca, cb, ba, bb, precision or "highest", into), a, b)
 
 
-def matmul(a, b, precision: str | None = None) -> Node:
-    """NumPy's matmul: the last two axes are matrices, axes before them broadcast, an operand of rank 1 is a vector."""
-    a, b = f.operands("matmul", a, b)
+def matmul(a, b, precision: str | None = None, accumulate=None) -> Node:
+    """NumPy's matmul: the last two axes are matrices, axes before them broadcast, an operand of rank 1 is a vector.
+
+    ``accumulate``: the type in which products are summed, and of the result (see ``DotGeneral``).
+    """
+    a, b = f.operands("matmul", a, b) if accumulate is None else (f.constant(a), f.constant(b))
     if not a.rank or not b.rank:
         raise ShapeError(f"matmul needs operands of rank >= 1, got {a.type} and {b.type}")
     if a.shape[-1] != b.shape[max(b.rank - 2, 0)]:
@@ -193,87 +229,11 @@ def matmul(a, b, precision: str | None = None) -> Node:
             f" against {dim.text(b.shape[max(b.rank - 2, 0)])} rows"
         )
     if b.rank <= 2:  # one matrix for all rows of a: no batch axes
-        return dot_general(a, b, ((a.rank - 1,), (b.rank - 2 if b.rank > 1 else 0,)), precision=precision)
+        return dot_general(a, b, ((a.rank - 1,), (b.rank - 2 if b.rank > 1 else 0,)), ((), ()), precision, accumulate)
     if a.rank == 1:
-        return f.squeeze(matmul(f.expand_dims(a, (0,)), b, precision), (b.rank - 2,))
+        return f.squeeze(matmul(f.expand_dims(a, (0,)), b, precision, accumulate), (b.rank - 2,))
     lead = f.broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2])
     a, b = f.broadcast_to(a, (*lead, *a.shape[-2:])), f.broadcast_to(b, (*lead, *b.shape[-2:]))
     n = len(lead)
     batch = tuple(range(n))
-    return dot_general(a, b, ((n + 1,), (n,)), (batch, batch), precision)
-
-
-def einsum(equation: str, *xs, precision: str | None = None) -> Node:
-    """NumPy's einsum, contracted from left to right ("..." and repeated labels of one operand are allowed)."""
-    nodes = list(f.operands("einsum", *xs))
-    inputs, _, output = equation.replace(" ", "").partition("->")
-    terms = inputs.split(",")
-    if len(terms) != len(nodes):
-        raise ArgumentError(f"einsum {equation!r} has {len(terms)} operands, got {len(nodes)}")
-    spare = [c for c in map(chr, range(0x410, 0x450)) if c not in equation]  # labels for "..."
-    widest = 0
-    for i, (t, n) in enumerate(zip(terms, nodes)):
-        if "..." in t:
-            extra = n.rank - len(t) + 3
-            widest = max(widest, extra)
-            terms[i] = t.replace("...", "".join(spare[len(spare) - extra :]) if extra else "")
-        if len(terms[i]) != n.rank:
-            raise ShapeError(f"einsum {equation!r}: operand {i} has {len(terms[i])} labels for {n.type}")
-    dots = "".join(spare[len(spare) - widest :]) if widest else ""
-    if "->" in equation:
-        output = output.replace("...", dots)
-    else:
-        letters = "".join(terms)
-        output = dots + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in dots))
-    sizes: dict[str, int] = {}
-    for t, n in zip(terms, nodes):
-        for c, m in zip(t, n.shape):
-            if c not in sizes or (type(sizes[c]) is not dim.Dim and sizes[c] == 1):
-                sizes[c] = m
-            elif key(sizes[c]) != key(m) and not (type(m) is not dim.Dim and m == 1) and sizes[c] != m:
-                raise ShapeError(f"einsum {equation!r}: label {c} has sizes {dim.text(sizes[c])} and {dim.text(m)}")
-    if any(c not in sizes for c in output) or len(set(output)) != len(output):
-        raise ArgumentError(f"einsum {equation!r}: the result's labels must be distinct and occur in an operand")
-    for i, t in enumerate(terms):
-        nodes[i], terms[i] = _diagonal(nodes[i], t)
-        ones = [a for a, c in enumerate(terms[i]) if key(nodes[i].shape[a]) != key(sizes[c])]
-        if ones:  # a size of 1 that another operand broadcasts
-            nodes[i] = f.broadcast_to(nodes[i], tuple([sizes[c] for c in terms[i]]))
-    a, ta = nodes[0], terms[0]
-    for i in range(1, len(nodes)):
-        later = set(output).union(*terms[i + 1 :])
-        a, ta = _pair(a, ta, nodes[i], terms[i], later, precision)
-    gone = tuple([i for i, c in enumerate(ta) if c not in output])
-    a, ta = f.sum_(a, gone) if gone else a, "".join(c for c in ta if c in output)
-    return f.transpose(a, tuple([ta.index(c) for c in output]))
-
-
-def _diagonal(x: Node, labels: str) -> tuple[Node, str]:
-    """Repeated labels of one operand become one axis."""
-    for c in dict.fromkeys(labels):
-        while labels.count(c) > 1:
-            i = labels.index(c)
-            j = labels.index(c, i + 1)
-            n = x.shape[i]
-            eye = f.eq(f.iota(x.shape, i, int32), f.iota(x.shape, j, int32))
-            if x.shape[j] != n:
-                raise ShapeError(f"einsum: label {c} has sizes {dim.text(n)} and {dim.text(x.shape[j])} in one operand")
-            x, labels = f.sum_(f.where(eye, x, 0), (j,)), labels[:j] + labels[j + 1 :]
-    return x, labels
-
-
-def _pair(a: Node, ta: str, b: Node, tb: str, later: set[str], precision: str | None) -> tuple[Node, str]:
-    """Contracts two operands over the labels that nothing later needs."""
-    for only, other in ((ta, tb), (tb, ta)):
-        gone = tuple([i for i, c in enumerate(only) if c not in later and c not in other])
-        if gone and only is ta:
-            a = f.sum_(a, gone)
-            ta = "".join(c for c in ta if c in later or c in tb)
-        elif gone:
-            b = f.sum_(b, gone)
-            tb = "".join(c for c in tb if c in later or c in ta)
-    shared = [c for c in ta if c in tb]
-    over, batch = [c for c in shared if c not in later], [c for c in shared if c in later]
-    ca, cb, ba, bb = (tuple([t.index(c) for c in labels]) for labels in (over, batch) for t in (ta, tb))
-    out = f.node(DotGeneral(ca, cb, ba, bb, precision or "highest"), a, b)
-    return out, "".join(batch) + "".join(c for c in ta if c not in shared) + "".join(c for c in tb if c not in shared)
+    return dot_general(a, b, ((n + 1,), (n,)), (batch, batch), precision, accumulate)

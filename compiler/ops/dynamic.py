@@ -161,7 +161,7 @@ class DynamicUpdate(Op):
         return [
             Sample(
                 cls(),
-                (rng.standard_normal(x).astype(np.float32), rng.standard_normal(sizes).astype(np.float32), np.array(starts, dtype)),
+                (*[rng.standard_normal(shape).astype(np.float32) for shape in (x, sizes)], np.array(starts, dtype)),
                 tags=(tag,),
             )
             for (x, sizes, starts, tag), dtype in zip(_CASES, [np.int64, np.int32] * len(_CASES))

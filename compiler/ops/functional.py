@@ -15,13 +15,14 @@ from ..ir.graph import node
 from .activations import gelu, relu, silu, softplus
 from .attention import attention
 from .composite import layer_norm, log_softmax, logsumexp, softmax
-from .contract import dot_general, einsum, matmul
+from .contract import dot_general, matmul
 from .conv import conv, conv_transpose
+from .cumulative import cumlogsumexp, cummax, cummin, cumprod, cumsum, linear_recurrence
+from .diagonal import diagonal, diagonal_matrix, tri, tril, triu
 from .dynamic import dynamic_slice, dynamic_update
+from .einsum import einsum
 from .gather_nd import gather_nd
 from .index import iota, one_hot, take, take_along_axis
-from .looping import cond, scan, while_loop
-from .result import results
 from .lift import (
     axes_tuple,
     broadcast_shapes,
@@ -39,6 +40,7 @@ from .lift import (
     zeros,
     zeros_like,
 )
+from .looping import cond, scan, while_loop
 from .maxpool import max_pool
 from .movement import concat, expand_dims, inverse, squeeze, stack, tile, transpose
 from .pointwise import (
@@ -109,21 +111,25 @@ from .pointwise import (
 )
 from .random import random_bits, random_normal, random_uniform
 from .reduce import all_, any_, argmax, argmin, max_, mean, min_, prod, sum_, var
+from .result import results
 from .scatter import scatter, scatter_add, scatter_along_axis, scatter_nd
 from .slicing import flip, pad, slice_, split
+from .sort import argsort, in_top_k, median, permutation, quantile, shuffle, sort, top_k
 from .window import avg_pool, sum_pool
 
 __all__ = [
-    "abs_", "acos", "acosh", "add", "all_", "any_", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh",
+    "abs_", "acos", "acosh", "add", "all_", "any_", "argmax", "argmin", "argsort", "asin", "asinh", "atan", "atan2", "atanh",
     "attention", "avg_pool", "bitcast", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "broadcast_shapes",
-    "broadcast_to", "cast", "ceil", "clip", "concat", "cond", "constant", "conv", "conv_transpose", "cos", "cosh", "div",
-    "dot_general", "dynamic_slice", "dynamic_update", "einsum", "eq", "erf", "exp", "expand_dims", "expm1", "flip", "floor",
-    "floordiv", "full", "gather_nd", "ge", "gelu", "gt", "iota", "isfinite", "isinf", "isnan", "layer_norm", "le", "log",
-    "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "matmul", "max_",
-    "max_pool", "maximum", "mean", "min_", "minimum", "mod", "mul", "ne", "neg", "one_hot", "ones", "ones_like", "pad",
-    "power", "prod", "random_bits", "random_normal", "random_uniform", "reciprocal", "relu", "rem", "reshape", "results",
-    "round_", "rsqrt", "scan", "scatter", "scatter_add", "scatter_along_axis", "scatter_nd", "shift_left", "shift_right",
-    "sigmoid", "sign", "silu", "sin", "sinh", "slice_", "softmax", "softplus", "split", "sqrt", "square", "squeeze", "stack",
-    "stop_gradient", "sub", "sum_", "sum_pool", "take", "take_along_axis", "tan", "tanh", "tile", "transpose", "trunc",
+    "broadcast_to", "cast", "ceil", "clip", "concat", "cond", "constant", "conv", "conv_transpose", "cos", "cosh",
+    "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "diagonal", "diagonal_matrix", "div", "dot_general",
+    "dynamic_slice", "dynamic_update", "einsum", "eq", "erf", "exp", "expand_dims", "expm1", "flip", "floor", "floordiv",
+    "full", "gather_nd", "ge", "gelu", "gt", "in_top_k", "iota", "isfinite", "isinf", "isnan", "layer_norm", "le",
+    "linear_recurrence", "log", "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor",
+    "logsumexp", "lt", "matmul", "max_", "max_pool", "maximum", "mean", "median", "min_", "minimum", "mod", "mul", "ne",
+    "neg", "one_hot", "ones", "ones_like", "pad", "permutation", "power", "prod", "quantile", "random_bits", "random_normal",
+    "random_uniform", "reciprocal", "relu", "rem", "reshape", "results", "round_", "rsqrt", "scan", "scatter", "scatter_add",
+    "scatter_along_axis", "scatter_nd", "shift_left", "shift_right", "shuffle", "sigmoid", "sign", "silu", "sin", "sinh",
+    "slice_", "softmax", "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "sub", "sum_",
+    "sum_pool", "take", "take_along_axis", "tan", "tanh", "tile", "top_k", "transpose", "tri", "tril", "triu", "trunc",
     "trunc_div", "var", "where", "while_loop", "zeros", "zeros_like",
 ]
