@@ -360,7 +360,12 @@ def _setup_nodes(graph: Graph) -> set[Node]:
         else:
             fixed[n] = n not in given and all(fixed[i] for i in n.inputs)
             weights[n] = any(weights[i] for i in n.inputs)
-    return {n for n in graph.nodes if fixed[n] and weights[n] and not isinstance(n.op, Input)}
+    chosen: set[Node] = set()
+    for n in reversed(graph.nodes):  # readers first: what they read has to be there as early, though it depends on no weight
+        if fixed[n] and not isinstance(n.op, Input) and (weights[n] or n in chosen):
+            chosen.add(n)
+            chosen.update(i for i in n.inputs if not isinstance(i.op, (Input, Constant)))
+    return chosen
 
 
 def _edges(groups: list[Group], levels: dict[Node, dict[Group, str]]) -> dict[Group, set[Group]]:

@@ -32,7 +32,7 @@ def interpret_program(program: Program, arrays: Sequence[np.ndarray], run: RunCa
         return memory[v]
 
     _run(flat([*program.setup, *program.calls]), array, {}, run or interpret_call)
-    return [memory[v] for v in program.outputs]
+    return [array(v) for v in program.outputs]
 
 
 def interpret_call(call: Call, arrays: list[np.ndarray]) -> None:
