@@ -17,7 +17,7 @@ from ..ops.geometry import Pairs
 from ..ops.slicing import Pad
 from .canonicalize import Rule
 
-TAPS = 16  # of a kernel's last spatial axis, up to which tiles at the edge are written out tap by tap
+TAPS = 16  # of a kernel's last spatial axis, up to which tiles at the edge are written out (as in ``schedule.contraction``)
 
 
 def _has_padding(padding: Pairs) -> bool:
@@ -46,7 +46,8 @@ def _static(*sizes: int) -> bool:
 def _bounded(n: Node, padding: Pairs) -> bool:
     """Whether the direct template takes ``n`` with this padding (``schedule.contraction.match_contraction`` says what it needs)."""
     x, other = n.inputs
-    if n.op.groups != 1 or not n.dtype.is_float or n.dtype.itemsize < 4 or not _static(x.shape[-1], other.shape[-1]):
+    depthwise = isinstance(n.op, Conv) and n.op.groups == x.shape[-1] == other.shape[-1]
+    if (n.op.groups != 1 and not depthwise) or not n.dtype.is_float or n.dtype.itemsize < 4 or not _static(x.shape[-1], other.shape[-1]):
         return False
     kernel, out = (other.shape[:-2], n.shape[1:-1]) if isinstance(n.op, Conv) else (n.shape[:-2], other.shape[1:-1])
     if not _static(*kernel):

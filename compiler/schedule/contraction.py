@@ -2,7 +2,8 @@
 
 A kernel matches when its one Contract reads two buffers at affine addresses, and the output's fastest axis belongs to one operand only.
 That axis becomes the vector axis n; the axes that only the other operand has are the rows, whatever their number (the pixels of a convolution are rows like
-those of a matrix); axes of both are the batch. So GEMM, batched GEMM, convolution and both gradients are one form.
+those of a matrix); axes of both are the batch. So GEMM, batched GEMM, convolution and both gradients are one form. Where both operands lie along n
+(``lanewise``) every lane has a sum of its own: depthwise convolution and its gradients.
 
 The rows' operand may have a border: its load is guarded by bounds on what reduced axes read (taps of a window inside the image). Then a tile is a
 segment of the innermost row axis, for which bounds are the same, or known when compiling.
@@ -20,6 +21,8 @@ from ..kernel.ir import Buffer, Contract, Kernel
 from ..kernel.scalar_ops import and_, floordiv, ge, lt
 from ..kernel.simplify import from_linear, linear, sub
 from ..target import Target
+
+TAPS = 16  # rounds of a reduced axis that may be written out
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,7 @@ class ContractForm:
     k: tuple[Axis, ...]
     packed: bool = False
     bounds: tuple[Bound, ...] = ()
+    lanewise: bool = False
 
     @property
     def row_count(self) -> int:
@@ -98,9 +102,10 @@ def match_contraction(kernel: Kernel) -> ContractForm | None:
     a, b = c.a, c.b
     access_a, access_b = (access(x.buffer, x.index) for x in (a, b))
     n = kernel.axes[-1]
-    if n in access_a.coefficients:
+    lanewise = n in access_a.coefficients and n in access_b.coefficients
+    if _swapped(lanewise, kernel.axes, a, access_a, access_b):
         a, b, access_a, access_b = b, a, access_b, access_a
-    if n in access_a.coefficients or n not in access_b.coefficients or not access_a.affine:
+    if n not in access_b.coefficients or not access_a.affine:
         return None
     if b.guard is not None:
         return None
@@ -117,13 +122,24 @@ def match_contraction(kernel: Kernel) -> ContractForm | None:
     outer = tuple(x for x in kernel.axes[:-1] if x not in rows)
     if kernel.axes != (*outer, *rows, n):  # rows between batch axes would change the order of stores, not their values
         outer = tuple(x for x in kernel.axes if x in outer)
-    form = ContractForm(c, a, b, access_a, access_b, outer, rows, n, c.over, packed)
-    if a.guard is None:
-        return form
-    bounds = _bounds(a, c.over)
-    if bounds is None or not _segments(form, bounds):
+    form = ContractForm(c, a, b, access_a, access_b, outer, rows, n, c.over, packed, lanewise=lanewise)
+    if lanewise and (not rows or packed or not all(_is_one(x.coefficients[n]) for x in (access_a, access_b))):
+        return None
+    bounds = () if a.guard is None else _bounds(a, c.over)
+    if bounds is None or ((bounds or lanewise) and not _segments(form, bounds)):
         return None
     return replace(form, bounds=bounds)
+
+
+def _is_one(n: int) -> bool:
+    return type(n) is not Dim and n == 1
+
+
+def _swapped(lanewise: bool, axes: tuple[Axis, ...], a: Load, access_a: Access, access_b: Access) -> bool:
+    """Whether the operand that is read by rows is the second: the one without n, or else the one with more of the grid's axes."""
+    if not lanewise:
+        return axes[-1] in access_a.coefficients
+    return len([x for x in axes if x in access_b.coefficients]) > len([x for x in axes if x in access_a.coefficients])
 
 
 def _bounds(a: Load, over: tuple[Axis, ...]) -> tuple[Bound, ...] | None:
@@ -164,7 +180,7 @@ def _segments(form: ContractForm, bounds: tuple[Bound, ...]) -> bool:
         return False
     for x in varying:
         terms, constant = linear(x.rest)
-        if set(terms) != {axis} or any(type(n) is Dim for n in (terms[axis], constant, x.k.extent)):
+        if set(terms) != {axis} or any(type(n) is Dim for n in (terms[axis], constant, x.k.extent)) or x.k.extent > TAPS:
             return False
     return True
 
@@ -183,7 +199,32 @@ def segments(extent: int, rows: int) -> list[tuple[int, int]]:
 
 def choose_schedule(form: ContractForm, target: Target) -> GemmSchedule:
     """The analytic schedule of any form."""
+    if form.lanewise:
+        return choose_lanewise(form, target)
     return choose_direct(form, target) if form.bounds else choose_gemm(form, target)
+
+
+@dataclass(frozen=True)
+class LanewiseSchedule(DirectSchedule):
+    """Sums of each lane's own: ``rows`` neighbours along the innermost row axis make a tile; ``vectors`` of n, one after the other, are a unit's."""
+
+
+def unrolled_axis(form: ContractForm) -> Axis | None:
+    """The innermost reduced axis, where it is written out: then tiles load what several of its rounds read once."""
+    k = form.k[-1]
+    varying = {x.k for x in segment_bounds(form)}
+    return k if type(k.extent) is not Dim and k.extent <= TAPS and type(form.a_access.coefficients.get(k, 0)) is not Dim and varying <= {k} else None
+
+
+def choose_lanewise(form: ContractForm, target: Target) -> LanewiseSchedule:
+    """Tiles as wide as registers allow beside the taps' weights and an element; the sums of a tap's neighbours overlap."""
+    lanes = target.vector_bytes // form.contract.acc.itemsize
+    width, n = form.rows[-1].extent, form.n.extent
+    k = unrolled_axis(form)
+    most = max(2, min(16, target.registers - 2 - (1 if k is None else k.extent)))
+    rows = ceil_div(width, ceil_div(width, most))
+    vectors = 8 if type(n) is Dim else min(8, ceil_div(n, lanes))
+    return LanewiseSchedule(rows, vectors, lanes, max(1, 56 // width), 256, False)
 
 
 def choose_direct(form: ContractForm, target: Target) -> DirectSchedule:
@@ -249,6 +290,8 @@ def panels(form: ContractForm, schedule: GemmSchedule) -> int:
 
 def natural(form: ContractForm, schedule: GemmSchedule) -> bool:
     """Whether b can be read where it lies: unit stride along n, and either few rows use it or it stays in the second-level cache."""
+    if form.lanewise:
+        return True
     step = form.b_access.step(form.n)
     if step is None or type(step) is Dim or step != 1:
         return False

@@ -53,7 +53,7 @@ def direct_extents(form: ContractForm, schedule: DirectSchedule) -> list[int]:
 def emit_direct(kernel: Kernel, schedule: DirectSchedule, target: Target, module: Module, symbol: str, error_param: int | None = None) -> Emitted:
     """The function ``symbol`` for a lifted kernel whose ``match_contraction`` has bounds."""
     form = match_contraction(kernel)
-    if form is None or not form.bounds:
+    if form is None or not form.bounds or form.lanewise:
         raise InternalError(f"{kernel.name} has a schedule for borders but not their form")
     emitter = Direct(kernel, form, schedule, LLVMEmitter(module, symbol, kernel.buffers, target))
     emitter.em.error_param = error_param

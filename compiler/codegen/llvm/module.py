@@ -19,19 +19,21 @@ from ...kernel.ir import Kernel, stage_exprs
 from ...kernel.routine import Routine
 from ...kernel.text import kernel_text
 from ...schedule.attention import AttentionSchedule
-from ...schedule.contraction import DirectSchedule, GemmSchedule
+from ...schedule.contraction import DirectSchedule, GemmSchedule, LanewiseSchedule
 from ...target import Target
 from ...version import source_digest
 from .attention import emit_attention
 from .builder import Module
 from .direct import emit_direct
 from .gemm import emit_gemm
+from .lanewise import emit_lanewise
 from .lift import lift
 from .loops import Emitted, emit_loops
 from .routines import emit_routine
 
 # Schedules that a template emits: type -> function(lifted kernel, schedule, target, module, symbol, error_param) -> Emitted.
-TEMPLATES: dict[type, Callable[..., Emitted]] = {AttentionSchedule: emit_attention, GemmSchedule: emit_gemm, DirectSchedule: emit_direct}
+TEMPLATES: dict[type, Callable[..., Emitted]] = {AttentionSchedule: emit_attention, GemmSchedule: emit_gemm, DirectSchedule: emit_direct,
+                                               LanewiseSchedule: emit_lanewise}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ....runtime.dim import Dim
 from ...kernel.expr import Axis
@@ -32,11 +33,12 @@ class Level:
     extent: int
     a: int
     b: int
-    inside: tuple[Value, Value] | tuple[tuple[int, ...], ...] = ()
+    inside: tuple[Any, ...] = ()
 
     @property
-    def unrolled(self) -> bool:
-        return bool(self.inside) and isinstance(self.inside[0], tuple)
+    def rounds(self) -> tuple[tuple[int, ...], ...]:
+        """The rows of each round, where the level is written out."""
+        return self.inside if self.inside and isinstance(self.inside[0], tuple) else ()
 
 
 def levels_of(form: ContractForm, schedule: GemmSchedule, inside: Mapping[Axis, tuple] | None = None) -> list[Level]:
@@ -128,8 +130,8 @@ class Tile:
         if not level.inside:
             return self.size(level.extent), at, panel, positive(level.extent)
         first, last = level.inside
-        assert isinstance(first, Value) and isinstance(last, Value)
-        return self.b.sub(last, first), *self._moved(at, panel, level, first), False
+        at, panel = self._moved(at, panel, level, first)
+        return self.b.sub(last, first), at, panel, False
 
     def _folding(self, levels: Sequence[Level], split: int, active: Sequence[int], at: Value, panel: Value) -> None:
         """Loops above the split; below it a chain is summed in registers and added to the tile."""
@@ -138,23 +140,25 @@ class Tile:
             self._add(active, self._nest(levels, active, at, panel, self._zeros(active)))
             return
         this = levels[0]
-        if this.unrolled:
-            for q, rows in enumerate(this.inside):
+        if this.rounds:
+            for q, rows in enumerate(this.rounds):
                 if rows:
-                    self._folding(levels[1:], split - 1, rows, *self._moved(at, panel, this, const("i64", q)))  # type: ignore[arg-type]
+                    self._folding(levels[1:], split - 1, rows, *self._moved(at, panel, this, const("i64", q)))
             return
         count, at, panel, sure = self._range(this, at, panel)
         if len(levels) > 1:
             with b.loop(const("i64", 0), count, state=[at, panel], hint="k", nonempty=sure) as loop:
-                self._folding(levels[1:], split - 1, active, *loop.state)
-                loop.next(self._moved(*loop.state, this, const("i64", 1)))
+                a, p = loop.state
+                self._folding(levels[1:], split - 1, active, a, p)
+                loop.next(self._moved(a, p, this, const("i64", 1)))
             return
         chain = const("i64", self.schedule.chain)
         with b.loop(const("i64", 0), count, step=self.schedule.chain, state=[at, panel], hint="chain", nonempty=sure) as loop:
             left = b.sub(count, loop.index)
             terms = b.select(b.icmp("slt", left, chain), left, chain)
-            self._add(active, self._steps(terms, this, active, *loop.state, self._zeros(active), True))
-            loop.next(self._moved(*loop.state, this, chain))
+            a, p = loop.state
+            self._add(active, self._steps(terms, this, active, a, p, self._zeros(active), True))
+            loop.next(self._moved(a, p, this, chain))
 
     def _add(self, active: Sequence[int], sums: Sequence[Value]) -> None:
         for n, s in enumerate(sums):
@@ -167,11 +171,12 @@ class Tile:
         if not levels:
             return self._step(active, at, panel, sums)
         this = levels[0]
-        if this.unrolled:
-            for q, rows in enumerate(this.inside):
-                picked = [active.index(r) * self.schedule.vectors + v for r in rows for v in range(self.schedule.vectors)]  # type: ignore[union-attr, arg-type]
+        if this.rounds:
+            for q, rows in enumerate(this.rounds):
+                picked = [active.index(r) * self.schedule.vectors + v for r in rows for v in range(self.schedule.vectors)]
                 if picked:
-                    new = self._nest(levels[1:], rows, *self._moved(at, panel, this, const("i64", q)), [sums[i] for i in picked])  # type: ignore[arg-type]
+                    a, p = self._moved(at, panel, this, const("i64", q))
+                    new = self._nest(levels[1:], rows, a, p, [sums[i] for i in picked])
                     for i, s in zip(picked, new):
                         sums[i] = s
             return sums
