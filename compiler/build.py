@@ -13,6 +13,7 @@ from .ir.graph import Graph, Input, Node
 from .ir.verify import verify
 from .ops.constant import Constant
 from .passes.canonicalize import canonicalize
+from .passes.claims import claims_of
 from .passes.convolution import RULES as CONVOLUTION_RULES
 from .passes.decompose import decompose
 from .passes.fuse import Group, Partition, fuse
@@ -46,7 +47,7 @@ def optimize(graph: Graph, target: Target, dump: Dump | None = None) -> Graph:
         verify(graph, "tracing")
     graph = step("scans", simplify_scans, graph)  # first: a gradient's scans share nodes with the forward's as long as no pass rewrote them
     graph = step("canonicalize", canonicalize, graph)
-    graph = step("decompose", decompose, graph)  # after the first canonicalize: its rules see composites whole
+    graph = step("decompose", lambda g: decompose(g, claims_of(target)), graph)  # after the first canonicalize: its rules see composites whole
     return step("canonicalize decomposed", lambda g: canonicalize(g, rules), graph)
 
 

@@ -60,6 +60,11 @@ class Target:
         return max(1, self.vector_bytes // itemsize)
 
     @property
+    def claims(self) -> tuple[str, ...]:
+        """The composite ops whose whole this backend has a template for."""
+        return () if self.arch == "cuda" else ("Attention", "AttentionGrad")
+
+    @property
     def key(self) -> str:
         """What a cache key must hold beside text and schedule."""
         return f"{self.isa}|{self.cpu}|{self.features}"

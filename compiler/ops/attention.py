@@ -18,12 +18,13 @@ from ...runtime.dim import Dim, key, text
 from ...runtime.dtype import as_dtype, bool_, float32, float64, int32
 from ...runtime.errors import ArgumentError, DTypeError, ShapeError
 from ..ir.graph import Node
-from ..ir.types import TensorType, TupleType
+from ..ir.types import TensorType, TupleType, items_of
+from ..kernel.attention import MASKED, Attend, AttendGrad
+from ..kernel.ir import Buffer
 from . import functional as f
 from .base import BadSample, Composite, Sample, is_one, shape_text
 
 LAYOUTS = ("BTHD", "BHTD")
-MASKED = -0.7 * 3.4028234663852886e38  # what JAX and Keras put in place of a masked score
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,24 @@ class _Attention(Composite):
         s = self.sizes([i.type for i in node.inputs])
         whole = s.batch * s.heads * s.queries * s.keys * (2 * s.depth + 2 * s.width)
         return whole // 2 if self.causal else whole
+
+    # -- whole
+
+    def has_routine(self, node: Node) -> bool:
+        """Depths are a matter of the code's text."""
+        s = self.sizes([i.type for i in node.inputs])
+        return all(type(n) is not Dim and n > 0 for n in (s.depth, s.width))
+
+    def _routine(self, cls: type[Attend], name: str, node: Node, results: Sequence[str]) -> Attend:
+        types = [i.type for i in node.inputs]
+        s = self.sizes(types)
+        names = ["q", "k", "v", *["bias"] * self.bias, *["mask"] * self.mask, *["ct"] * (len(types) - self.operands)]
+        buffers = [Buffer(n, t.shape, t.dtype) for n, t in zip((*names, *results), (*types, *items_of(node.type)))]
+        extra = [tuple([not is_one(n) for n in t.shape]) for t in types[3 : self.operands]]
+        return cls(
+            name, tuple(buffers), len(results), (s.batch, s.queries, s.keys, s.heads, s.groups, self.offset),
+            depth=s.depth, width=s.width, scale=self.scale, causal=self.causal, sees=type(self.offset) is not Dim and self.offset >= 0,
+            empty=self.empty, soft_cap=self.soft_cap, bias=extra[0] if self.bias else None, mask=extra[-1] if self.mask else None, layouts=self.layouts)
 
     # -- as ops: scores of shape [batch, groups, heads per group, queries, keys] are never transposed
 
@@ -245,6 +264,9 @@ class Attention(_Attention):
         out = f.einsum(f"bghts,{self._letters(2)}->{self._letters(3)}", p, _wide(inputs[2]))
         return f.cast(self._join(out, 3, self.sizes([i.type for i in inputs])), inputs[0].dtype)
 
+    def routine(self, node: Node) -> Attend:
+        return self._routine(Attend, "attention", node, ["out"])
+
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
         from .result import results
 
@@ -297,6 +319,12 @@ class AttentionGrad(_Attention):
         dk = f.einsum(f"bghts,{self._letters(0)}->{self._letters(1)}", ds, self._split(_wide(inputs[0]), 0, s))
         dv = f.einsum(f"bghts,{self._letters(3)}->{self._letters(2)}", p, self._split(_wide(ct), 3, s))
         return tuple([f.cast(x, i.dtype) for x, i in zip((dq, dk, dv), inputs)])
+
+    def has_routine(self, node: Node) -> bool:
+        return not self.soft_cap and super().has_routine(node)  # the template keeps no scores from before the soft cap
+
+    def routine(self, node: Node) -> Attend:
+        return self._routine(AttendGrad, "attention_grad", node, ["dq", "dk", "dv"])
 
     def flops(self, node: Node) -> int:
         return super().flops(node) * 5 // 2

@@ -217,8 +217,13 @@ class Composite(Op):
 
     kind = "composite"
 
-    def decompose(self, *inputs: Node) -> Node:
+    def decompose(self, *inputs: Node) -> Any:
+        """The node that it stands for; a tuple of nodes where it has several results."""
         raise NotImplementedError
+
+    def has_routine(self, node: Node) -> bool:
+        """Whether a target that claims the op can compute this node (``routine``)."""
+        return False
 
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
         """By default the derivative of the decomposition; passes.autodiff calls ``decompose`` where this is not overridden."""

@@ -10,15 +10,17 @@ from dataclasses import replace
 
 from ...runtime.dim import key
 from ..kernel import simplify
+from ..kernel.attention import Attend
 from ..kernel.expr import Axis, Const, Expr, Load, index, loads_of
 from ..kernel.ir import Buffer, Contract, Kernel, Store, stage_exprs
+from ..schedule.attention import choose_attention
 from ..schedule.contraction import ContractForm, GemmSchedule, choose_schedule, match_contraction, natural, packed_buffer, panels
 from ..target import Target
 from .program import Call, Program, Value
 
 
 def assign_storage(program: Program, target: Target) -> None:
-    """Recognises contractions, chooses their schedules, and packs operands; one packed copy serves all calls that want it."""
+    """Chooses the schedules of templates; recognises contractions and packs their operands: one packed copy serves all calls that want it."""
     setup_values = {v for c in program.setup for v in c.writes}
     fixed = {v for v, role in zip(program.inputs, program.roles) if role == "parameter"} | setup_values | {v for v, _ in program.constants}
     packed: dict[tuple, Value] = {}
@@ -29,6 +31,9 @@ def assign_storage(program: Program, target: Target) -> None:
 def _rewritten(calls: list[Call], program: Program, target: Target, fixed: set[Value], packed: dict, in_setup: bool) -> list[Call]:
     out: list[Call] = []
     for call in calls:
+        if isinstance(call, Call) and isinstance(call.kernel, Attend):
+            out.append(replace(call, schedule=choose_attention(call.kernel, target)))
+            continue
         form = match_contraction(call.kernel) if isinstance(call, Call) and isinstance(call.kernel, Kernel) else None
         if form is None:
             out.append(call)
