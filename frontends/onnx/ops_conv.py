@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ...compiler import ops
 from ...compiler.ir.graph import Node
 from ...runtime.dim import Dim, ceil_div, dim_max, size
-from ...runtime.dtype import float32, int32
+from ...runtime.dtype import float32, int32, int64
 from .call import Call
 from .ops_nn import per_channel
 from .registry import operator
@@ -183,11 +183,43 @@ def _pooling(call: Call) -> tuple[Node, Window]:
 
 
 @operator("MaxPool")
-def _max_pool(call: Call) -> Node:
-    if call.wants(1):
-        raise call.refuse("also asks for the places of the maxima", "leave out the output Indices")
+def _max_pool(call: Call) -> Node | tuple[Node, ...]:
     x, w = _pooling(call)
-    return channels_first(ops.max_pool(channels_last(x), w.kernel, w.strides, w.full_padding, w.dilations))
+    settings = channels_last(x), w.kernel, w.strides, w.full_padding, w.dilations
+    if not call.wants(1):
+        return channels_first(ops.max_pool(*settings))
+    y, at = (channels_first(v) for v in ops.max_pool_with_positions(*settings))
+    spatial = x.shape[2:]
+    if call.attr("storage_order", 0):  # positions count along the first spatial axis first
+        parts = []
+        for n in reversed(spatial):
+            parts.append(ops.mod(at, n))
+            at = ops.floordiv(at, n)
+        at = parts[0]
+        for n, part in zip(reversed(spatial[:-1]), parts[1:]):
+            at = ops.add(ops.mul(at, n), part)
+    image = ops.add(ops.mul(ops.iota(at.shape, 0, int64), x.shape[1]), ops.iota(at.shape, 1, int64))
+    return y, ops.add(ops.mul(image, size(spatial)), at)
+
+
+@operator("MaxUnpool")
+def _max_unpool(call: Call) -> Node:
+    """``I`` numbers the elements of the tensor that was pooled; what no maximum came from is 0."""
+    x, positions = call.node(0), call.node(1)
+    n = x.rank - 2
+    kernel = call.attr("kernel_shape")
+    strides, pads = call.attr("strides", (1,) * n), call.attr("pads", (0,) * 2 * n)
+    if len(kernel) != n or len(strides) != n or len(pads) != 2 * n:
+        raise call.invalid(f"has kernel {list(kernel)}, strides {list(strides)}, pads {list(pads)} for {n} spatial axes", "pads")
+    pooled = tuple(s * (m - 1) + k - pads[i] - pads[i + n] for i, (m, s, k) in enumerate(zip(x.shape[2:], strides, kernel)))
+    inner = (*x.shape[:2], *pooled)
+    y = ops.reshape(ops.max_unpool(x, positions, size(inner)), inner)
+    if not call.has(2):
+        return y
+    wanted = tuple(call.ints(2))  # positions number the tensor of the sizes above; a larger one has zeros behind
+    if len(wanted) != x.rank or any(a < b for a, b in zip(wanted, inner)):
+        raise call.invalid(f"wants the shape {list(wanted)}, smaller than {list(inner)}")
+    return ops.pad(y, tuple([(0, a - b) for a, b in zip(wanted, inner)]))
 
 
 @operator("AveragePool")
