@@ -11,12 +11,15 @@ import numpy as np
 
 from kerogen.compiler.ir.evaluate import evaluate
 from kerogen.compiler.ir.graph import Graph
+from kerogen.compiler.ir.types import items_of
+from kerogen.compiler.ops.control import Region
 
 
 def rounding_unit(graph: Graph) -> float:
-    """The coarsest floating type's relative spacing: 2^-7 for bfloat16, 2^-10 for float16, 2^-23 for float32, 2^-52 for float64."""
+    """The coarsest floating type's relative spacing, sub-graphs included: 2^-7 for bfloat16, 2^-10 for float16, 2^-23 for float32, 2^-52 for float64."""
     units = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float64": 2.0**-52}
-    return max((units.get(n.dtype.name, 0.0) for n in graph.nodes), default=2.0**-52)
+    own = [units.get(t.dtype.name, 0.0) for n in graph.nodes for t in items_of(n.type)]
+    return max([*own, *[rounding_unit(b.graph) for n in graph.nodes if isinstance(n.op, Region) for b in n.op.bodies()]], default=2.0**-52)
 
 
 def oracle(graph: Graph, arrays: list[np.ndarray], rounds: int = 4) -> tuple[list[np.ndarray], list[np.ndarray]]:

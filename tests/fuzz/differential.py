@@ -39,14 +39,14 @@ def fuel(amount: int | None) -> Iterator[None]:
 @contextmanager
 def every_step_shared() -> Iterator[None]:
     """Both threads work at every step: by itself the runtime gives steps as small as these to one."""
-    saved = table.TINY_SECONDS, table.ALONE_SECONDS
-    table.TINY_SECONDS = table.ALONE_SECONDS = 0.0
+    saved = table.TINY_SECONDS, table.ALONE_SECONDS, table.INTERRUPTIBLE_SECONDS
+    table.TINY_SECONDS = table.ALONE_SECONDS = table.INTERRUPTIBLE_SECONDS = 0.0
     if threads.num_threads() < 2:
         threads.set_num_threads(2)
     try:
         yield
     finally:
-        table.TINY_SECONDS, table.ALONE_SECONDS = saved
+        table.TINY_SECONDS, table.ALONE_SECONDS, table.INTERRUPTIBLE_SECONDS = saved
 
 
 def results(exe: Executable, arrays: list[np.ndarray], n: int) -> list[np.ndarray]:
