@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from onnx.defs import OpSchema
@@ -375,13 +375,14 @@ class Importer:
         self.run(live(f.nodes, set(wanted)), scope)
         return tuple(None if o is None else scope.get(o) for o in wanted)  # type: ignore[misc]
 
-    def subgraph(self, g: GraphDef, outer: Scope) -> tuple[Value, ...]:
-        """The outputs of a subgraph without inputs (a branch that is always taken)."""
+    def subgraph(self, g: GraphDef, outer: Scope, given: Sequence[Value] = ()) -> tuple[Value, ...]:
+        """The outputs of a subgraph (a branch, or one step of a loop) with ``given`` as its inputs."""
         if outer.depth >= _MAX_DEPTH:
             raise ModelFormatError(f"graph {g.name} is nested more than {_MAX_DEPTH} deep")
         scope = Scope(outer.opsets, outer.attributes, outer, outer.depth + 1)
         for name, a in g.initializers.items():
             scope.values[name] = Unknown() if isinstance(a, Refused) else known(a)
+        scope.values.update(zip([v.name for v in g.inputs], given))
         self.run(live(g.nodes, {v.name for v in g.outputs}), scope)
         return tuple(scope.get(v.name) for v in g.outputs)
 

@@ -2,6 +2,7 @@
 they compute at once through a compiled graph."""
 
 from .arithmetic import *  # noqa: F403
+from .control import *  # noqa: F403
 from .define import CLASSES as CLASSES
 from .define import FunctionOperation as FunctionOperation
 from .linalg import *  # noqa: F403
