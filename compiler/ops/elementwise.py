@@ -22,6 +22,8 @@ from . import functional as f
 from .base import BadSample, IndexFn, LowerContext, Op, Sample
 
 Range = tuple[float, float]
+# Special values, and numbers where functions leave their range or lose digits
+HARD = (0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5, -0.5, 2.0, -2.5, 1e-30, -1e-30, 11.0, -88.5, 104.0, 1e4, -3e38)
 
 
 def widened(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -49,6 +51,8 @@ class Elementwise(Op):
             raise DTypeError(f"{self.name} needs integers or bool, got {first}")
         if self.fn.domain == "any" and self.fn.result == "same" and first.dtype is bool_:
             raise DTypeError(f"{self.name} needs numbers, got {first}")
+        if self.fn.domain == "int" and first.dtype is bool_ and not self.takes_bool:
+            raise DTypeError(f"{self.name} needs integers, got {first}")
         return first.with_dtype(bool_) if self.fn.result == "bool" else first
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
@@ -74,6 +78,9 @@ class Elementwise(Op):
                 Sample(cls(), cls._operands(rng, (3, 4), as_dtype(d).np), tags=("odd",))
                 for d in ("float64", "bfloat16", "float16")
             ]
+            hard = np.array(HARD, np.float32)
+            both = (hard, rng.permutation(hard))[: cls.fn.arity]
+            out += [Sample(cls(), tuple([x.astype(d) for x in both]), smooth=False) for d in (np.float32, np.float64)]
         if cls.fn.domain == "any":
             out += [Sample(cls(), cls._operands(rng, (7,), np.dtype(d)), tags=("odd",)) for d in (np.int64, np.uint8)]
         if cls.fn.domain == "int":
@@ -124,6 +131,8 @@ class Elementwise(Op):
             out.append(BadSample(cls(), (TensorType((2,), float32),) * cls.fn.arity, DTypeError, "needs integers or bool"))
         if cls.fn.domain == "any" and cls.fn.result == "same":
             out.append(BadSample(cls(), (TensorType((2,), bool_),) * cls.fn.arity, DTypeError, "needs numbers, got bool"))
+        if cls.fn.domain == "int" and not cls.takes_bool:
+            out.append(BadSample(cls(), (TensorType((2,), bool_),) * cls.fn.arity, DTypeError, "needs integers, got bool"))
         out.append(BadSample(cls(), (), ShapeError, "takes"))
         return out
 
@@ -165,7 +174,7 @@ class Div(Elementwise):
 
 
 class FloorDiv(Elementwise):
-    """floor(a / b); integers: x // 0 is 0. The derivative is 0 almost everywhere."""
+    """The floor of the exact quotient (NumPy's floor_divide; 1 // 0.1 is 9); integers: x // 0 is 0. The derivative is 0 almost everywhere."""
 
     kind = "elementwise"
     fn = s.floordiv

@@ -22,6 +22,7 @@ from .cumulative import cumlogsumexp, cummax, cummin, cumprod, cumsum, linear_re
 from .diagonal import diagonal, diagonal_matrix, tri, tril, triu
 from .dynamic import dynamic_slice, dynamic_update
 from .einsum import einsum
+from .fft import fft, fft2, frames, ifft, ifft2, irfft, istft, overlap_add, rfft, stft
 from .gather_nd import gather_nd
 from .index import iota, one_hot, take, take_along_axis
 from .lift import (
@@ -144,15 +145,15 @@ __all__ = [
     "ceil", "clip", "concat", "cond", "constant", "conv", "conv_transpose", "copysign", "cos", "cosh", "cospi",
     "count_leading_zeros", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "diagonal", "diagonal_matrix", "digamma",
     "div", "dot_general", "dynamic_slice", "dynamic_update", "einsum", "eq", "erf", "erfc", "erfinv", "exp", "exp2",
-    "expand_dims", "expm1", "flip", "floor", "floordiv", "full", "gather_nd", "gcd", "ge", "gelu", "gt", "hypot", "in_top_k",
-    "iota", "isfinite", "isinf", "isnan", "layer_norm", "lcm", "ldexp", "le", "lgamma", "linear_recurrence", "log", "log10",
-    "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "lt",
-    "matmul", "max_", "max_pool", "max_pool_with_positions", "max_unpool", "maximum", "mean", "median", "min_", "minimum",
-    "mod", "mul", "ne", "neg", "nextafter", "one_hot", "ones", "ones_like", "pad", "permutation", "polygamma", "popcount",
-    "power", "prod", "quantile", "random_bits", "random_normal", "random_uniform", "reciprocal", "relu", "rem", "reshape",
-    "results", "round_", "rsqrt", "scan", "scatter", "scatter_add", "scatter_along_axis", "scatter_nd", "shift_left",
-    "shift_right", "shuffle", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "sinh", "sinpi", "slice_", "softmax",
-    "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient", "sub", "sum_", "sum_pool", "take",
-    "take_along_axis", "tan", "tanh", "tile", "top_k", "transpose", "tri", "tril", "triu", "trunc", "trunc_div", "var",
-    "where", "while_loop", "zeros", "zeros_like",
+    "expand_dims", "expm1", "fft", "fft2", "flip", "floor", "floordiv", "frames", "full", "gather_nd", "gcd", "ge", "gelu",
+    "gt", "hypot", "ifft", "ifft2", "in_top_k", "iota", "irfft", "isfinite", "isinf", "isnan", "istft", "layer_norm", "lcm",
+    "ldexp", "le", "lgamma", "linear_recurrence", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "matmul", "max_", "max_pool", "max_pool_with_positions",
+    "max_unpool", "maximum", "mean", "median", "min_", "minimum", "mod", "mul", "ne", "neg", "nextafter", "one_hot", "ones",
+    "ones_like", "overlap_add", "pad", "permutation", "polygamma", "popcount", "power", "prod", "quantile", "random_bits",
+    "random_normal", "random_uniform", "reciprocal", "relu", "rem", "reshape", "results", "rfft", "round_", "rsqrt", "scan",
+    "scatter", "scatter_add", "scatter_along_axis", "scatter_nd", "shift_left", "shift_right", "shuffle", "sigmoid", "sign",
+    "signbit", "silu", "sin", "sinc", "sinh", "sinpi", "slice_", "softmax", "softplus", "sort", "split", "sqrt", "square",
+    "squeeze", "stack", "stft", "stop_gradient", "sub", "sum_", "sum_pool", "take", "take_along_axis", "tan", "tanh", "tile",
+    "top_k", "transpose", "tri", "tril", "triu", "trunc", "trunc_div", "var", "where", "while_loop", "zeros", "zeros_like",
 ]

@@ -66,6 +66,13 @@ class IsInf(_Predicate):
     fn = s.isinf
 
 
+class SignBit(_Predicate):
+    """Whether the sign bit is set: of -0.0 too."""
+
+    kind = "elementwise"
+    fn = s.signbit
+
+
 class _Bits(Elementwise):
     """Of integers bit by bit; of bool logically."""
 
@@ -93,30 +100,67 @@ class Not(_Bits):
     fn = s.not_
 
 
+class Popcount(_Bits):
+    """The number of 1 bits (of two's complement)."""
+
+    kind = "elementwise"
+    fn = s.popcount
+    takes_bool = False
+
+
+class CountLeadingZeros(_Bits):
+    """The number of 0 bits above the highest 1; all bits of 0."""
+
+    kind = "elementwise"
+    fn = s.clz
+    takes_bool = False
+
+
+class Gcd(_Bits):
+    """The greatest common divisor of magnitudes; gcd(x, 0) = |x|, and the magnitude of the least value wraps to itself."""
+
+    kind = "elementwise"
+    fn = s.gcd
+    takes_bool = False
+    ranges = ((-60, 60),)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> list[Sample]:
+        out = super().samples(rng)
+        for d in (np.int8, np.int32, np.int64, np.uint64):
+            info = np.iinfo(d)
+            a = np.array([info.min, info.min, info.max, 0, 0, 12, info.max], d)
+            out.append(Sample(cls(), (a, np.array([0, 6, info.max, 0, 5, info.max, 1], d))))
+        fibonacci = np.array([1134903170, 1836311903], np.int32)  # the most steps there are
+        return [*out, Sample(cls(), (fibonacci, fibonacci[::-1].copy())), Sample(cls(), tuple(rng.integers(1, 2**40, (2, 9)) * 30))]
+
+
 class _Shift(_Bits):
     takes_bool = False
     ranges = ((-100, 100), (4, 4))  # the samples' counts are in [1, 7]
 
-    def infer(self, *types: TensorType) -> TensorType:
-        out = super().infer(*types)
-        if out.dtype is bool_:
-            raise DTypeError(f"{self.name} needs integers, got {out}")
-        return out
-
     @classmethod
-    def bad_samples(cls) -> list[BadSample]:
-        return [*super().bad_samples(), BadSample(cls(), (TensorType((2,), bool_),) * 2, DTypeError, "needs integers, got bool")]
+    def samples(cls, rng: np.random.Generator) -> list[Sample]:
+        """Counts out of range too."""
+        out = super().samples(rng)
+        for d in (np.int8, np.int32, np.int64, np.uint16):
+            bits = 8 * np.dtype(d).itemsize
+            counts = np.array([0, 1, bits - 1, bits, bits + 1, 100, 0, bits - 1], np.int64).astype(d)
+            out.append(Sample(cls(), (np.array([1, -1, 1, 3, -7, -1, 5, -128]).astype(d), counts)))
+            if np.dtype(d).kind == "i":
+                out.append(Sample(cls(), (np.array([1, -5], d), np.array([-1, -bits], d))))
+        return out
 
 
 class ShiftLeft(_Shift):
-    """a << b for 0 <= b < bits."""
+    """a << b; 0 for a count outside [0, bits)."""
 
     kind = "elementwise"
     fn = s.shl
 
 
 class ShiftRight(_Shift):
-    """a >> b for 0 <= b < bits: arithmetic on signed types, logical on unsigned."""
+    """a >> b, arithmetic on signed types and logical on unsigned; for a count outside [0, bits) all bits are the sign (0 for unsigned)."""
 
     kind = "elementwise"
     fn = s.shr

@@ -11,6 +11,7 @@ from ..ir.graph import Node, node
 from . import convert as _convert
 from . import elementwise as _binary
 from . import logic as _logic
+from . import special as _special
 from . import unary as _unary
 from .constant import Full
 from .lift import broadcast, cast, common_dtype, constant, full, is_scalar, ones_like, operands, zeros_like
@@ -104,8 +105,11 @@ def power(a, b) -> Node:
         x = cast(x, common_dtype(x, b))
         if float(b).is_integer() and (0 <= b <= 8 or not x.dtype.is_float):
             return _repeated_square(x, int(b))
-        if x.dtype.is_float and b in (0.5, -0.5, -1, -2):
-            return sqrt(x) if b == 0.5 else rsqrt(x) if b == -0.5 else reciprocal(x) if b == -1 else reciprocal(square(x))
+        if x.dtype.is_float and b in (0.5, -0.5):  # of -0.0 as of 0.0, and of -inf as of inf
+            root = sqrt if b == 0.5 else rsqrt
+            return where(eq(x, -inf), inf if b == 0.5 else 0.0, root(add(x, 0.0)))
+        if x.dtype.is_float and b in (-1, -2):
+            return reciprocal(x) if b == -1 else square(reciprocal(x))  # x * x would overflow where its reciprocal need not
     a, b = broadcast("power", *operands("power", a, b))
     return node(_binary.Power(), a, b) if a.dtype.is_float else _integer_power(a, b)
 
@@ -142,6 +146,16 @@ def _integer_power(a: Node, b: Node) -> Node:
 
 def atan2(y, x) -> Node:
     return _two(_binary.Atan2, "atan2", y, x, floating=True)
+
+
+def hypot(a, b) -> Node:
+    """sqrt(a^2 + b^2), without overflow on the way."""
+    return _two(_special.Hypot, "hypot", a, b, floating=True)
+
+
+def copysign(a, b) -> Node:
+    """|a| with the sign of b."""
+    return _two(_special.CopySign, "copysign", a, b, floating=True)
 
 
 def neg(x) -> Node:
@@ -215,6 +229,10 @@ sin, cos, tan, asin, acos, atan = map(_function, (_unary.Sin, _unary.Cos, _unary
 sinh, cosh, tanh, asinh, acosh, atanh = map(
     _function, (_unary.Sinh, _unary.Cosh, _unary.Tanh, _unary.Asinh, _unary.Acosh, _unary.Atanh)
 )
+exp2, log2, log10, cbrt = map(_function, (_special.Exp2, _special.Log2, _special.Log10, _special.Cbrt))
+sinpi, cospi, erfc, erfinv = map(_function, (_special.Sinpi, _special.Cospi, _special.Erfc, _special.Erfinv))
+lgamma, digamma = map(_function, (_special.Lgamma, _special.Digamma))
+bessel_i0e, bessel_i1e = map(_function, (_special.BesselI0e, _special.BesselI1e))
 
 
 # Comparisons, logic, bits -----------------------------------------------------------------------------------------------
@@ -253,6 +271,12 @@ def isnan(x) -> Node:
 def isinf(x) -> Node:
     x = constant(x)
     return node(_logic.IsInf(), x) if x.dtype.is_float else zeros_like(x, bool_)
+
+
+def signbit(x) -> Node:
+    """Whether the sign is minus: of -0.0 too."""
+    x = constant(x)
+    return node(_logic.SignBit(), x) if x.dtype.is_float else lt(x, 0) if x.dtype.kind == "i" else zeros_like(x, bool_)
 
 
 def isfinite(x) -> Node:
@@ -302,6 +326,20 @@ def shift_left(a, b) -> Node:
 
 def shift_right(a, b) -> Node:
     return _two(_logic.ShiftRight, "shift_right", a, b)
+
+
+def popcount(x) -> Node:
+    """The number of 1 bits of integers."""
+    return _one(_logic.Popcount, x)
+
+
+def count_leading_zeros(x) -> Node:
+    return _one(_logic.CountLeadingZeros, x)
+
+
+def gcd(a, b) -> Node:
+    """The greatest common divisor of magnitudes."""
+    return _two(_logic.Gcd, "gcd", a, b)
 
 
 def where(cond, a, b) -> Node:

@@ -311,7 +311,7 @@ class Scalars:
         return b.select(inside, b.binary("shl" if name == "shl" else "lshr", x, count), const(x.type, 0))
 
     def _gcd(self, x: Value, y: Value, signed: bool) -> Value:
-        """Stein's algorithm on magnitudes, a step a bit: halve what is even, else subtract the smaller from the larger."""
+        """Stein's algorithm on magnitudes, a step a bit: halve what is even, else half of the difference of two odds."""
         b = self.b
         if signed:
             x, y = (b.intrinsic("llvm.abs", v.type, [v, const("i1", 0)]) for v in (x, y))
@@ -325,7 +325,7 @@ class Scalars:
             even = b.icmp("eq", b.and_(v, one), zero)
             less = b.intrinsic("llvm.umin", x.type, [u, v])
             most = b.intrinsic("llvm.umax", x.type, [u, v])
-            loop.next([b.select(even, u, less), b.select(even, b.binary("lshr", v, one), b.binary("sub", most, less))])
+            loop.next([b.select(even, u, less), b.binary("lshr", b.select(even, v, b.binary("sub", most, less)), one)])
         return b.binary("shl", loop.results[0], common)
 
     def _division(self, name: str, x: Value, y: Value, signed: bool) -> Value:
