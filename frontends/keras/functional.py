@@ -116,9 +116,12 @@ class Functional(Model):
     def _run(self, flat_inputs: list) -> Any:
         """The outputs, in their structure, from values of the inputs: every call of the graph again, in order."""
         values: dict[int, Any] = {id(s): x for s, x in zip(self._inputs, flat_inputs)}
+        phase = current_training()
         for node in self._run_order:
             if all(id(x) in values for x in node.input_tensors):
                 args, kwargs = node.fill_in(values)
+                if phase is not None and "training" in kwargs:
+                    kwargs["training"] = phase  # the model's phase goes before the one recorded (Keras records defaults as well)
                 for symbol, value in zip(node.outputs, flatten(node.operation(*args, **kwargs))):
                     values[id(symbol)] = value
         return pack_as(self._outputs_struct, [values[id(x)] for x in self._outputs])

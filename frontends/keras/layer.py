@@ -453,7 +453,7 @@ class Layer(Operation):
             from . import ops
 
             for t in flatten(outputs):
-                loss = self.activity_regularizer(t)
+                loss = _as_tensor(self.activity_regularizer(t))
                 self.add_loss(loss / ops.cast(t.shape[0], loss.dtype) if t.shape else loss)
 
     @property

@@ -8,7 +8,7 @@ from tests.keras.parity import Case, chance, layer, pick, size, some
 @layer("MultiHeadAttention")
 def multi_head_attention(rng):
     b, t, s, d = size(rng, 1, 3), size(rng, 2, 6), size(rng, 2, 7), size(rng, 2, 7)
-    arguments = {"num_heads": size(rng, 1, 3), "key_dim": size(rng, 1, 5), **some(rng, value_dim=(3,), use_bias=(False,), output_shape=(5,))}
+    arguments = {"num_heads": size(rng, 1, 3), "key_dim": size(rng, 1, 5), **some(rng, use_bias=(False,), output_shape=(5,), use_gate=(True,), sliding_window=(2,))}
     kind = pick(rng, "self", "cross", "key", "mask", "causal", "masked", "scores")
     if kind == "self":
         return Case(arguments, [(b, t, d)], call=lambda made, x: made(x[0], x[0]))
@@ -21,8 +21,10 @@ def multi_head_attention(rng):
     if kind == "mask":
         return Case(arguments, [(b, t, d), (b, s, d), (b, t, s)], dtypes=["float32", "float32", "bool"],
                     call=lambda made, x: made(x[0], x[1], attention_mask=x[2]))
-    if kind == "scores":
-        return Case(arguments, [(b, t, d), (b, s, d)], call=lambda made, x: made(x[0], x[1], return_attention_scores=True))
+    if kind == "scores":  # Keras has no CPU kernel for values of another width than keys, but for those that it computes step by step
+        arguments["value_dim"] = size(rng, 1, 4)
+        arguments.pop("sliding_window", None)  # its mask sticks to Keras' scores, and doesn't fit a loss of them
+        return Case(arguments, [(b, t, d), (b, t, d)], call=lambda made, x: made(x[0], x[1], return_attention_scores=True))
     return Case(arguments, [(b, t, d), (b, s, d)], masked=True, call=lambda made, x: made(x[0], x[1], use_causal_mask=chance(rng)))
 
 

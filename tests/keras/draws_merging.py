@@ -16,7 +16,7 @@ def merge(rng, name):
         shapes[-1] = (given[0], 1, given[2])
     elif kind == "rank":
         shapes[-1] = (given[0], given[2])
-    return Case({}, shapes, masked=kind == "equal" and chance(rng))
+    return Case({}, shapes, masked=kind == "equal" and chance(rng, 0.6))
 
 
 @layer("Concatenate")

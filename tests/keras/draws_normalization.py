@@ -32,7 +32,7 @@ def group_normalization(rng):
 
 @layer("RMSNormalization")
 def rms_normalization(rng):
-    return Case(some(rng, axis=(-1, 1), epsilon=(0.1,)), [shape(rng, 3)])
+    return Case(some(rng, axis=(-1, 2, (1, 2)), epsilon=(0.1,)), [shape(rng, 3)])
 
 
 @layer("UnitNormalization")

@@ -53,8 +53,10 @@ class Merge(Layer):
         return self._join(inputs)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        masks = [m for m in mask or () if m is not None] if isinstance(mask, (list, tuple)) else []
-        return reduce(ops.logical_and, masks) if masks and len(masks) == len(mask) else None
+        """A step is kept where any input keeps it; unmasked inputs keep all."""
+        if not isinstance(mask, (list, tuple)) or not mask or any(m is None for m in mask):
+            return None
+        return reduce(ops.logical_or, mask)
 
 
 class Add(Merge):
@@ -77,10 +79,12 @@ class Subtract(Merge):
 
 
 class Multiply(Merge):
-    """The product."""
+    """The product. A masked step counts as ones; it is zeros where every input is masked."""
 
     def _join(self, inputs: list) -> Any:
-        return reduce(ops.multiply, inputs)
+        masks = [_wide_mask(x) for x in inputs]
+        out = reduce(ops.multiply, [x if m is None else ops.where(m, x, 1.0) for x, m in zip(inputs, masks)])
+        return out if any(m is None for m in masks) else ops.where(reduce(ops.logical_or, masks), out, 0.0)
 
 
 class Average(Merge):
@@ -90,14 +94,40 @@ class Average(Merge):
         return ops.multiply(reduce(ops.add, inputs), 1.0 / len(inputs))
 
 
-class Maximum(Merge):
+class _Extreme(Merge):
+    """Masked steps take no part, for there is no value that would leave the others as they are."""
+
+    _choose: Any = None
+
     def _join(self, inputs: list) -> Any:
-        return reduce(ops.maximum, inputs)
+        out, out_mask = inputs[0], _wide_mask(inputs[0])
+        for x in inputs[1:]:
+            mask = _wide_mask(x)
+            if mask is not None:
+                x = ops.where(mask, x, out)
+            if out_mask is not None:
+                out = ops.where(out_mask, out, x)
+            out_mask = None if mask is None or out_mask is None else ops.logical_or(out_mask, mask)
+            out = type(self)._choose(out, x)
+        return out
 
 
-class Minimum(Merge):
-    def _join(self, inputs: list) -> Any:
-        return reduce(ops.minimum, inputs)
+class Maximum(_Extreme):
+    """The largest value."""
+
+    _choose = staticmethod(ops.maximum)
+
+
+class Minimum(_Extreme):
+    """The smallest value."""
+
+    _choose = staticmethod(ops.minimum)
+
+
+def _wide_mask(x: Any) -> Any:
+    """The mask of a tensor, one boolean for each of its elements, or None."""
+    mask = getattr(x, "_keras_mask", None)
+    return None if mask is None else ops.broadcast_to(ops.expand_dims(mask, -1), x.shape)
 
 
 class Concatenate(Merge):
@@ -127,14 +157,11 @@ class Concatenate(Merge):
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         if not isinstance(mask, (list, tuple)) or all(m is None for m in mask):
             return None
-        axis = self.axis % len(inputs[0].shape)
         parts = []
         for x, m in zip(inputs, mask):
-            m = ops.ones(x.shape[:2], "bool") if m is None else m
-            m = ops.reshape(m, (*m.shape, *[1] * (len(x.shape) - len(m.shape))))
-            parts.append(ops.broadcast_to(m, x.shape))
-        joined = ops.concatenate(parts, axis=axis)
-        return ops.all(joined, axis=tuple(range(2, len(joined.shape)))) if len(joined.shape) > 2 else joined
+            m = ops.ones(x.shape, "bool") if m is None else m
+            parts.append(ops.broadcast_to(ops.expand_dims(m, -1), x.shape) if len(m.shape) < len(x.shape) else m)
+        return ops.any(ops.concatenate(parts, axis=self.axis), axis=-1)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "axis": self.axis}

@@ -87,22 +87,6 @@ class _Projected(Layer):
         weights = ops.softmax(ops.add(scores, ops.multiply(ops.subtract(1.0, ops.cast(mask, scores.dtype)), low)), axis=axis)
         return ops.multiply(weights, ops.cast(mask, scores.dtype))
 
-    @property
-    def query_dense(self) -> EinsumDense:
-        return self._query_dense
-
-    @property
-    def key_dense(self) -> EinsumDense:
-        return self._key_dense
-
-    @property
-    def value_dense(self) -> EinsumDense:
-        return self._value_dense
-
-    @property
-    def output_dense(self) -> EinsumDense:
-        return self._output_dense
-
     def get_config(self) -> dict:
         return {**super().get_config(), "dropout": self._dropout, "use_bias": self._use_bias, "use_gate": self._use_gate,
                 "sliding_window": self._sliding_window, "seed": self.seed, "kernel_initializer": initializers.serialize(self.kernel_initializer),
@@ -143,6 +127,11 @@ class MultiHeadAttention(_Projected):
     dropout = property(lambda self: self._dropout)
     use_bias = property(lambda self: self._use_bias)
     attention_axes = property(lambda self: self._attention_axes)
+    # The names under which files keep the projections.
+    query_dense = property(lambda self: self._query_dense)
+    key_dense = property(lambda self: self._key_dense)
+    value_dense = property(lambda self: self._value_dense)
+    output_dense = property(lambda self: self._output_dense)
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         key_shape = value_shape if key_shape is None else key_shape
@@ -270,7 +259,8 @@ class GroupedQueryAttention(_Projected):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "head_dim": self.head_dim, "num_query_heads": self.num_query_heads,
-                "num_key_value_heads": self.num_key_value_heads}
+                "num_key_value_heads": self.num_key_value_heads,
+                "activity_regularizer": regularizers.serialize(self.activity_regularizer)}
 
 
 def _again(initializer: Any) -> Any:

@@ -168,8 +168,9 @@ class RMSNormalization(Layer):
         self.axis, self.epsilon = axis, epsilon
 
     def build(self, input_shape: Any) -> None:
-        axes = axes_in(self, self.axis, input_shape)
-        self.scale = self.add_weight(name="scale", shape=tuple([known_size(self, input_shape, a) for a in axes]), initializer="ones", autocast=False)
+        axes_in(self, self.axis, input_shape)
+        self.axis = [self.axis] if isinstance(self.axis, int) else sorted(self.axis)
+        self.scale = self.add_weight(name="scale", shape=tuple([known_size(self, input_shape, a) for a in self.axis]), initializer="ones", autocast=False)
 
     def call(self, inputs: Any) -> Any:
         return ops.rms_normalization(inputs, self.scale, axis=self.axis, epsilon=self.epsilon)

@@ -9,7 +9,6 @@ from ....runtime.errors import ArgumentError, ShapeError
 from .. import config, ops
 from ..input_spec import InputSpec
 from ..layer import Layer
-from ..ops.spatial import LARGEST
 from ..tensor import Tensor, known_shape
 from .arguments import integer, positive
 
@@ -111,8 +110,8 @@ class RepeatVector(Layer):
 def _pairs(value: Any, n: int, name: str) -> tuple[tuple[int, int], ...]:
     """((before, after), ...): from one number, one per axis, or pairs."""
     def width(x: Any) -> int:
-        if not 0 <= integer(*name.split(": "), x) <= LARGEST:
-            raise ArgumentError(f"{name} must be widths in [0, {LARGEST}], got {value!r}")
+        if integer(*name.split(": "), x) < 0:
+            raise ArgumentError(f"{name} must be widths of at least 0, got {value!r}")
         return x.__index__()
 
     if isinstance(value, int):
