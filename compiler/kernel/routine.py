@@ -10,7 +10,7 @@ units of a routine (rows, matrices) are independent of each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
@@ -63,15 +63,14 @@ class Routine:
             names = tuple(Dim.free(f"p{i}", 1 << 40) for i in range(len(self.sizes)))
             return replace(self, sizes=names), self.sizes
 
-    def run(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """The NumPy meaning, on arrays of the buffers' shapes by name; written ones are updated in place."""
-        for b in self.buffers:
-            if arrays[b.name].shape != tuple(int(n) for n in b.shape):
-                raise InternalError(f"{self.name}: {b.name} has shape {arrays[b.name].shape}, expected {b.shape}")
-        given = [arrays[b.name] for b in self.buffers]
+    def run(self, arrays: Sequence[np.ndarray]) -> None:
+        """The NumPy meaning, on one array per buffer, of the buffers' shapes; written ones are updated in place."""
+        for b, x in zip(self.buffers, arrays, strict=True):
+            if x.shape != tuple(int(n) for n in b.shape):
+                raise InternalError(f"{self.name}: {b.name} has shape {x.shape}, expected {b.shape}")
         n = len(self.reads)
         with np.errstate(all="ignore"):
-            for place, value in zip(given[n:], self.compute(*given[:n]), strict=True):
+            for place, value in zip(arrays[n:], self.compute(*arrays[:n]), strict=True):
                 place[...] = value
 
     def compute(self, *reads: np.ndarray) -> tuple[np.ndarray, ...]:

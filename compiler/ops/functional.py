@@ -132,6 +132,8 @@ from .pointwise import (
 from .pooling import adaptive_avg_pool, adaptive_max_pool, max_pool_with_positions, max_unpool
 from .random import random_bits, random_normal, random_uniform
 from .reduce import all_, any_, argmax, argmin, max_, mean, min_, prod, sum_, var
+from .resample import resample
+from .resize import resize
 from .result import results
 from .scatter import scatter, scatter_add, scatter_along_axis, scatter_nd
 from .slicing import flip, pad, slice_, split
@@ -151,9 +153,10 @@ __all__ = [
     "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "matmul", "max_", "max_pool", "max_pool_with_positions",
     "max_unpool", "maximum", "mean", "median", "min_", "minimum", "mod", "mul", "ne", "neg", "nextafter", "one_hot", "ones",
     "ones_like", "overlap_add", "pad", "permutation", "polygamma", "popcount", "power", "prod", "quantile", "random_bits",
-    "random_normal", "random_uniform", "reciprocal", "relu", "rem", "reshape", "results", "rfft", "round_", "rsqrt", "scan",
-    "scatter", "scatter_add", "scatter_along_axis", "scatter_nd", "shift_left", "shift_right", "shuffle", "sigmoid", "sign",
-    "signbit", "silu", "sin", "sinc", "sinh", "sinpi", "slice_", "softmax", "softplus", "sort", "split", "sqrt", "square",
-    "squeeze", "stack", "stft", "stop_gradient", "sub", "sum_", "sum_pool", "take", "take_along_axis", "tan", "tanh", "tile",
-    "top_k", "transpose", "tri", "tril", "triu", "trunc", "trunc_div", "var", "where", "while_loop", "zeros", "zeros_like",
+    "random_normal", "random_uniform", "reciprocal", "relu", "rem", "resample", "reshape", "resize", "results", "rfft",
+    "round_", "rsqrt", "scan", "scatter", "scatter_add", "scatter_along_axis", "scatter_nd", "shift_left", "shift_right",
+    "shuffle", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "sinh", "sinpi", "slice_", "softmax", "softplus", "sort",
+    "split", "sqrt", "square", "squeeze", "stack", "stft", "stop_gradient", "sub", "sum_", "sum_pool", "take",
+    "take_along_axis", "tan", "tanh", "tile", "top_k", "transpose", "tri", "tril", "triu", "trunc", "trunc_div", "var",
+    "where", "while_loop", "zeros", "zeros_like",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ....runtime.dim import key
 from ....runtime.errors import InternalError
 from ...kernel.ir import Kernel
+from ...kernel.routine import Routine
 from ...kernel.text import kernel_text
 from ...schedule.triton import TritonSchedule, choose, inline_stages, match_dot
 from . import mathlib
@@ -35,10 +36,13 @@ class Source:
     num_stages: int
 
 
-def emit_source(kernel: Kernel, schedule: TritonSchedule | None = None, narrow: bool | None = None) -> Source:
+def emit_source(kernel: Kernel | Routine, schedule: TritonSchedule | None = None, narrow: bool | None = None) -> Source:
     """Triton source of ``kernel``. ``schedule``: see ``schedule.triton.choose``. ``narrow``: index arithmetic in 32 bits (default: where sizes allow)."""
     from .gemm import emit_dot
     from .generic import emit_generic
+    from .routines import routine_source
+    if isinstance(kernel, Routine):
+        return routine_source(kernel)
     schedule = schedule or choose(kernel)
     flat = inline_stages(kernel)
     if narrow is None:
