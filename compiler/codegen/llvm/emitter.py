@@ -400,9 +400,10 @@ class LLVMEmitter:
         bad = b.not_(inside)
         if lanes(x.type) > 1 and self.mask is not None:
             bad = b.and_(bad, self.mask)
+        base = self._error_base()  # here: what is loaded in the branch is not known after it
         with b.when(b.any(bad), "outside"):
             word = b.load(b.gep(self.tls, const("i64", 1), "ptr"), "ptr")
-            b.store(b.add(self._error_base(), const("i64", e.code)), word)
+            b.store(b.add(base, const("i64", e.code)), word)
         return b.select(inside, x, const(x.type, 0))
 
     def _error_base(self) -> Value:
