@@ -335,7 +335,7 @@ def ldexp(x, n) -> Node:
 
     for _ in range(2):
         up, down = f.gt(n, bias), f.lt(n, -(bias - 1))
-        x = f.mul(x, f.where(up, 2.0**bias, f.where(down, 2.0**low, 1.0)))
+        x = f.mul(x, f.where(up, f.constant(2.0**bias, x.dtype), f.where(down, f.constant(2.0**low, x.dtype), 1.0)))
         n = f.sub(n, f.where(up, bias, f.where(down, low, 0)))
     return f.mul(x, power(f.clip(n, -(bias - 1), bias)))
 
@@ -352,7 +352,7 @@ def nextafter(a, b) -> Node:
     zero = f.eq(a, 0)
     raw = f.bitcast(f.where(zero, 1, a), bits)
     away = f.eq(f.lt(a, b), f.gt(a, 0))
-    moved = f.bitcast(f.add(raw, f.where(away, 1, -1)), a.dtype)
+    moved = f.bitcast(f.add(raw, f.where(away, f.constant(1, bits), -1)), a.dtype)
     least = f.copysign(f.bitcast(f.full(a.shape, 1, bits), a.dtype), b)
     out = f.where(f.eq(a, b), b, f.where(zero, least, moved))
     return f.where(f.logical_or(f.isnan(a), f.isnan(b)), float("nan"), out)

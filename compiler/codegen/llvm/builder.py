@@ -11,6 +11,7 @@ phis and the branch into them are written when they close, so code before them m
 from __future__ import annotations
 
 import contextlib
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -69,7 +70,7 @@ def size_of(type_: str) -> int:
 def _scalar_text(type_: str, x) -> str:
     if type_ in ("float", "double"):
         if type_ == "float":
-            x = struct.unpack("f", struct.pack("f", x))[0] if abs(x) <= 3.4028235677973366e38 or x != x else x
+            x = struct.unpack("f", struct.pack("f", x))[0] if abs(x) < 3.4028235677973366e38 or x != x else math.copysign(math.inf, x)
         return f"0x{struct.unpack('Q', struct.pack('d', x))[0]:016X}"
     if type_ == "half":
         return f"0xH{struct.unpack('H', struct.pack('e', x))[0]:04X}"
