@@ -293,7 +293,7 @@ class Importer:
             handler = HANDLERS.get((n.domain, n.op))
             if handler is not None:
                 results = handler(call)
-            else:
+            if results is None:  # no handler, or none for this use of the operator
                 body = standard_body(call)
                 if body is None:
                     raise Refusal("has no kernel")
