@@ -149,10 +149,9 @@ class Bidirectional(Layer):
 
 
 def _remade(layer: Layer, name: str, **changed: Any) -> Any:
-    """A layer of the same configuration under another name, without the layer's variables."""
+    """A layer of the same configuration under another name, with variables of its own (where the layer is built, so is it)."""
     from ..serialization import deserialize_keras_object, serialize_keras_object
 
     config = serialize_keras_object(layer)
     config["config"] = {**config["config"], "name": name, **changed}
-    config.pop("build_config", None)
     return deserialize_keras_object(config)
