@@ -16,6 +16,7 @@ from kerogen.compiler import ops as f
 from kerogen.compiler.ir.graph import Graph, Node, leaf, node, post_order
 from kerogen.compiler.ir.types import TensorType
 from kerogen.compiler.ops.base import Op, Sample
+from kerogen.compiler.ops.convert import Bitcast
 from kerogen.runtime.dtype import as_dtype, bool_
 
 MAX_ELEMENTS = 4096
@@ -75,7 +76,9 @@ class _Drawing:
         if not samples:
             return
         sample = samples[int(rng.integers(len(samples)))]
-        new = node(sample.op, *[self._operand(pool, a) for a in sample.arrays])
+        # The sign and payload of a nan that was computed are no one's promise, and a bitcast shows them.
+        known = [] if cls is Bitcast else pool
+        new = node(sample.op, *[self._operand(known, a) for a in sample.arrays])
         pool.extend(n for n in (f.results(new) if new.has_items else [new]) if n.type.size <= MAX_ELEMENTS)
 
     def _fresh(self, array: np.ndarray) -> Node:
