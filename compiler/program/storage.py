@@ -39,11 +39,11 @@ def _rewritten(calls: list[Call], program: Program, target: Target, fixed: set[V
             out.append(call)
             continue
         schedule = choose_schedule(form, target)
-        if natural(form, schedule):
-            out.append(replace(call, schedule=schedule))
-            continue
         names = [b.name for b in call.kernel.buffers]
         source = call.values[names.index(form.b.buffer.name)]
+        if natural(form, schedule, source in fixed):
+            out.append(replace(call, schedule=schedule))
+            continue
         if form.row_count == 1 and source not in fixed:  # each element is used once: packing costs what the product costs
             out.append(call)
             continue
