@@ -12,11 +12,12 @@ from .dump import Dump
 from .ir.graph import Graph, Input, Node
 from .ir.verify import verify
 from .ops.constant import Constant
+from .passes.attention import raise_attention
 from .passes.canonicalize import canonicalize
 from .passes.claims import claims_of
 from .passes.convolution import RULES as CONVOLUTION_RULES
 from .passes.decompose import decompose
-from .passes.fuse import Group, Partition, fuse
+from .passes.fuse import Group, Partition, fuse, step_reads
 from .passes.lower import Lowerer
 from .passes.scan import simplify_scans
 from .program.copy import copy_kernel
@@ -47,6 +48,8 @@ def optimize(graph: Graph, target: Target, dump: Dump | None = None) -> Graph:
         verify(graph, "tracing")
     graph = step("scans", simplify_scans, graph)  # first: a gradient's scans share nodes with the forward's as long as no pass rewrote them
     graph = step("canonicalize", canonicalize, graph)
+    if "Attention" in target.claims:
+        graph = step("raise", raise_attention, graph)  # on canonical graphs: few ways to write one thing
     graph = step("decompose", lambda g: decompose(g, claims_of(target)), graph)  # after the first canonicalize: its rules see composites whole
     return step("canonicalize decomposed", lambda g: canonicalize(g, rules), graph)
 
@@ -138,7 +141,7 @@ def _lower(graph: Graph, partition: Partition, build: Callable[[Graph], Program]
 def _step(g: Group, values: dict[Node, Value], program: Program, region: RegionLowering) -> None:
     """The step of a node that is no kernel."""
     n = next(iter(g.members))
-    reads = tuple([values[i] for i in n.inputs])
+    reads = tuple([values[i] for i in step_reads(n)])
     found = {r.op.index if r is not n else 0: values[r] for r in g.roots}
     if n.op.kind == "region":
         region(n, reads, found, g.setup)

@@ -73,6 +73,17 @@ class Partition:
     refusals: list[Refusal]
 
 
+def step_reads(n: Node) -> list[Node]:
+    """The nodes whose memory a step reads, in the order of its operands: routines know their operands' shapes, so they read through reshapes."""
+    return [_memory_of(i) for i in n.inputs] if n.op.kind in ("routine", "composite") else list(n.inputs)
+
+
+def _memory_of(n: Node) -> Node:
+    while n.op.kind == "movement" and n.op.reinterprets:
+        (n,) = n.inputs
+    return n
+
+
 def floating(n: Node) -> bool:
     """Index arithmetic or a leaf: never stored for its own sake."""
     return n.op.kind in _FLOATING
@@ -90,7 +101,7 @@ class _Fuser:
         self.levels: dict[Node, dict[Group, str]] = {}  # how each group that reads a node sees it
         self.homes: dict[Node, Group] = {}  # the group that stores a node
         self.refusals: list[Refusal] = []
-        self.kept = {*graph.outputs, *[i for n in graph.nodes if n.op.kind in STEP_KINDS for i in n.inputs]}  # stored in any case
+        self.kept = {*graph.outputs, *[i for n in graph.nodes if n.op.kind in STEP_KINDS for i in step_reads(n)]}  # stored in any case
         self.setup = _setup_nodes(graph)
         self.fuel = FUEL.get()
 
@@ -146,7 +157,7 @@ class _Fuser:
             g.roots.append(n)
             self.homes[n] = g
         if n is step:
-            for operand in n.inputs:
+            for operand in step_reads(n):
                 self.levels.setdefault(operand, {})[g] = "operand"
 
     def _visit_operands(self, n: Node) -> None:
