@@ -151,8 +151,8 @@ class Order(Routine):
 @dataclass(frozen=True)
 class Factor(Routine):
     """A factorisation of a batch of square matrices (batch, n, n), without blocks. ``form``: "cholesky" (the lower factor, of the lower half; nan
-    from the first row on that is not positive definite) or "lu" (both factors in one matrix, the row order int32 (batch, n): partial
-    pivoting, first of equal pivots). Sizes: batch, n.
+    from the first row on that is not positive definite) or "lu" (both factors in one matrix, the order of the rows, and the row that each
+    step exchanged with its own, int32 (batch, n): partial pivoting, first of equal pivots). Sizes: batch, n.
     """
 
     form: str
@@ -172,19 +172,21 @@ def _cholesky(a: np.ndarray) -> np.ndarray:
     return low
 
 
-def _lu(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lu(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     a = a.copy()
     batch, n = a.shape[:2]
     rows = np.tile(np.arange(n, dtype=np.int32), (batch, 1))
+    exchanged = rows.copy()
     every = np.arange(batch)
     for k in range(n):
         p = k + np.argmax(np.abs(a[:, k:, k]), 1) if batch else np.zeros(0, np.int64)
+        exchanged[:, k] = p
         for x in (a, rows):
             x[every, k], x[every, p] = x[every, p].copy(), x[every, k].copy()
         pivot = a[:, k, k][:, None]
         a[:, k + 1:, k] = np.where(pivot == 0, a[:, k + 1:, k], a[:, k + 1:, k] / np.where(pivot == 0, 1, pivot))
         a[:, k + 1:, k + 1:] -= a[:, k + 1:, k, None] * a[:, k, None, k + 1:]
-    return a, rows
+    return a, rows, exchanged
 
 
 @dataclass(frozen=True)

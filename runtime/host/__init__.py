@@ -70,3 +70,6 @@ def _view(address: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
     return np.frombuffer(memory, np.uint8).view(dtype).reshape(shape)
+
+
+from . import linalg as linalg  # noqa: E402  (registers its functions)

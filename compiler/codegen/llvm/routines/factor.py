@@ -34,7 +34,7 @@ class _Matrix:
         self.type = register_type(self.dtype)
         start = v.b.mul(number, v.b.mul(self.n, self.n))
         self.source, self.out = (v.at(p, start, self.dtype) for p in v.pointers[:2])
-        self.order = v.b.gep(v.pointers[2], v.b.mul(number, self.n), "i32") if len(v.pointers) > 2 else v.pointers[0]
+        self.order, self.pivots = ([v.b.gep(p, v.b.mul(number, self.n), "i32") for p in v.pointers[2:]] or v.pointers)
 
     def row(self, i: Value) -> Value:
         return self.v.at(self.out, self.b.mul(i, self.n), self.dtype)
@@ -77,6 +77,7 @@ class _LU(_Matrix):
                 more = b.fcmp("ogt", size, loop.state[0])
                 loop.next([b.select(more, size, loop.state[0]), b.select(more, loop.index, loop.state[1])])
             p = loop.results[1]
+            b.store(b.convert("trunc", p, "i32"), b.gep(self.pivots, k, "i32"))
             with b.when(b.icmp("ne", p, k), "swap"):
                 self._swap(k, p)
             pivot = v.load(self.element(k, k), dtype)

@@ -29,7 +29,7 @@ def _cholesky(t: str, source: str, out: str) -> list[str]:
     ]
 
 
-def _lu(t: str, source: str, out: str, order: str) -> list[str]:
+def _lu(t: str, source: str, out: str, order: str, pivots: str) -> list[str]:
     def at(i: str, j: str) -> str:
         return f"{out} + base + ({i}) * n1 + {j}"
 
@@ -48,6 +48,7 @@ def _lu(t: str, source: str, out: str, order: str) -> list[str]:
         f"        size = tl.abs({load('i', 'k')})",
         "        p = tl.where(size > best, i, p)",
         "        best = tl.where(size > best, size, best)",
+        f"    tl.store({pivots} + lane * n1 + k, p.to(tl.int32), mask=inside)",
         f"    held = tl.load({order} + lane * n1 + k, mask=inside, other=0)",
         f"    tl.store({order} + lane * n1 + k, tl.load({order} + lane * n1 + p, mask=inside, other=0), mask=inside)",
         f"    tl.store({order} + lane * n1 + p, held, mask=inside)",
