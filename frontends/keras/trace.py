@@ -70,6 +70,7 @@ class TraceScope:
         self._updates: dict[int, tuple[Variable, Node]] = {}
         self._tokens: list[Token] = []
         self.losses: list[tuple[Any, Tensor]] = []
+        self._stand_ins: dict[Node, Node] = {}
         self.kept: dict[Any, Any] = {}  # values that layers compute once for all their calls in this trace (masks of recurrent dropout)
         for v in order:
             self._leaf(v)
@@ -105,12 +106,19 @@ class TraceScope:
         self._updates[id(v)] = (v, node)
 
     def substitute(self, mapping: Mapping[Node, Node]) -> None:
-        """Replaces leaves that stood for other nodes in all that the trace holds: assigned values and losses."""
+        """Replaces leaves that stood for other nodes in all that the trace holds: assigned values and losses. Where a function kept tensors
+        that have them, they are replaced when the graph is made."""
+        self._stand_ins = dict(zip(self._stand_ins, substitute(list(self._stand_ins.values()), mapping)))
+        self._stand_ins.update(zip(mapping, substitute(list(mapping.values()), self._stand_ins)))
         kept = list(self._updates.items())
         nodes = substitute([n for _, (_, n) in kept] + [loss.node for _, loss in self.losses], mapping)
         self._updates = {key: (v, n) for (key, (v, _)), n in zip(kept, nodes)}
         for (_, loss), n in zip(self.losses, nodes[len(kept):]):
             loss.node = n
+
+    def settled(self, nodes: list[Node]) -> list[Node]:
+        """The nodes without any leaf that stood for another node."""
+        return substitute(nodes, self._stand_ins) if self._stand_ins else nodes
 
     def add_loss(self, owner: Any, loss: Tensor) -> None:
         self.losses.append((owner, loss))
@@ -123,7 +131,7 @@ class TraceScope:
         try:
             yield effects
         finally:
-            effects.updates = {v: n for key, (v, n) in self._updates.items() if key not in updates or updates[key][1] is not n}
+            effects.updates = {v: n for key, (v, n) in self._updates.items() if n is not updates.get(key, self._leaves[key])[1]}
             effects.losses = self.losses[count:]
             self._updates, self.kept = updates, kept
             del self.losses[count:]
@@ -203,7 +211,7 @@ class Traced:
                 aliases.append((len(outputs), len(leaves) + i))
                 outputs.append(scope.value(v))
         names = distinct([*output_names(self.structure), *[v.path for v in self.variables if any(v is s for s in self.state)]])
-        return Graph(tuple(inputs), tuple(outputs), tuple(aliases), names, self.name)
+        return Graph(tuple(inputs), tuple(scope.settled(outputs)), tuple(aliases), names, self.name)
 
     @staticmethod
     def _donating(graph: Graph) -> Graph:

@@ -142,7 +142,7 @@ class Loop:
 
     def __init__(self, init: Sequence[Node]):
         self.init = list(init)
-        self.variables: list[Variable] = []
+        self.variables: dict[Variable, None] = {}  # in order; a list's `in` would compare values
         self.losses: list[tuple[Any, TensorType]] = []
         self.scope = current_scope() or TraceScope()  # functions may be traced on bare leaves, without one
 
@@ -159,14 +159,14 @@ class Loop:
 
     def reading(self, carries: list[Node], test: Callable[[list[Node]], Any]) -> Any:
         """A function of the carries that may read variables and not assign them (a loop's condition)."""
+        mine = dict(zip(self.variables, carries[len(self.init):]))
         with self.scope.aside() as effects:
-            for v, c in zip(self.variables, carries[len(self.init):]):
+            for v, c in mine.items():
                 self.scope.assign(v, c)
-            before = dict(effects.updates)
             out = test(carries[:len(self.init)])
-        changed = [v.path for v in effects.updates if v not in self.variables and v not in before]
+        changed = [v.path for v, n in effects.updates.items() if mine.get(v) is not n]
         if changed or effects.losses:
-            raise ArgumentError(f"the condition of a loop can't assign variables ({', '.join(changed)}) or add losses; do it in the body")
+            raise ArgumentError(f"the condition of a loop can't assign variables ({', '.join(changed) or 'none'}) or add losses; do it in the body")
         return out
 
     def run(self, write: Callable[[list[Node]], tuple[list[Node], Any]]) -> tuple[list[Node], Any]:
@@ -178,8 +178,10 @@ class Loop:
             new = [v for v in effects.updates if v not in self.variables]
             if not new and len(effects.losses) == len(self.losses):
                 break
-            self.variables += new
+            self.variables.update(dict.fromkeys(new))
             self.losses = [(owner, loss.node.type) for owner, loss in effects.losses]
+        else:
+            raise ArgumentError("a loop's step assigns other variables, or adds other losses, each time it is traced; it must do the same every time")
         n, m = len(self.init), len(self.init) + len(self.variables)
         for v, value in zip(self.variables, final[n:m]):
             self.scope.assign(v, value)
