@@ -13,6 +13,7 @@ from kerogen.compiler.codegen.llvm.module import Code, compile_kernel
 from kerogen.compiler.ir.graph import Graph
 from kerogen.compiler.kernel.interp import run_kernel
 from kerogen.compiler.kernel.ir import Kernel
+from kerogen.compiler.kernel.routine import Routine
 from kerogen.compiler.pipeline import program_of
 from kerogen.compiler.program.program import Call, Program
 from kerogen.compiler.target import Target
@@ -70,7 +71,7 @@ def call_native(code: Code, arrays: Sequence[np.ndarray], cuts: Sequence[int] = 
     return int(error[0])
 
 
-def run_native(kernel: Kernel, given: Mapping[str, np.ndarray], target: Target, schedule: object | None = None, *, cuts: Sequence[int] = (),
+def run_native(kernel: Kernel | Routine, given: Mapping[str, np.ndarray], target: Target, schedule: object | None = None, *, cuts: Sequence[int] = (),
                order: Sequence[int] | None = None, at_end: bool = True) -> dict[str, np.ndarray]:
     """What the emitted kernel leaves in the buffers that it writes."""
     code = compile_kernel(kernel, schedule, target)
@@ -81,11 +82,14 @@ def run_native(kernel: Kernel, given: Mapping[str, np.ndarray], target: Target, 
     return {b.name: memory[b.name].copy() for b in kernel.writes}
 
 
-def check_kernel(kernel: Kernel, given: Mapping[str, np.ndarray], target: Target, schedule: object | None = None, *, rng: np.random.Generator,
+def check_kernel(kernel: Kernel | Routine, given: Mapping[str, np.ndarray], target: Target, schedule: object | None = None, *, rng: np.random.Generator,
                  tolerance: float = 2e-6) -> dict[str, np.ndarray]:
     """The emitted kernel against the interpreter; split at random points and run in random order it gives the same bits. Returns its results."""
     expected = {k: a.copy() for k, a in given.items()}
-    run_kernel(kernel, expected)
+    if isinstance(kernel, Routine):
+        kernel.run([expected[b.name] for b in kernel.buffers])
+    else:
+        run_kernel(kernel, expected)
     whole = run_native(kernel, given, target, schedule)
     for name, a in whole.items():
         close = 1e-2 if a.dtype.kind == "V" or a.dtype.itemsize == 2 else 0 if a.dtype.kind in "iub" else tolerance
