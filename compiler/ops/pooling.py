@@ -14,7 +14,7 @@ from .window import pool_settings
 
 
 def max_pool_with_positions(x, window, strides=None, padding=0, dilation=1) -> tuple[Node, Node]:
-    """``max_pool``, and for each maximum its row-major position (int64) among the spatial axes of ``x``: the first of equal ones."""
+    """``max_pool``, and for each maximum its row-major position (int64) among the spatial axes of ``x``: the first of equals."""
     x = f.constant(x)
     settings = pool_settings(x, window, strides, padding, dilation)
     number = f.cast(f.node(WindowArgMax(*settings), x), int64)
@@ -43,7 +43,7 @@ def _bins(name: str, x: Node, sizes: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _edges(n: int, count: int, shape: tuple[int, ...], axis: int) -> tuple[Node, Node]:
-    """Bin i of ``count`` covers [floor(i n / count), ceil((i + 1) n / count)) of an axis of ``n``: i along ``axis`` of ``shape``."""
+    """Bin i of ``count`` covers [floor(i n / count), ceil((i + 1) n / count)) of an axis of ``n``: i along ``axis``."""
     i = f.iota(shape, axis, int64)
     first = f.floordiv(f.mul(i, n), count)
     last = f.floordiv(f.add(f.mul(f.add(i, 1), n), count - 1), count)
@@ -51,7 +51,7 @@ def _edges(n: int, count: int, shape: tuple[int, ...], axis: int) -> tuple[Node,
 
 
 def adaptive_avg_pool(x, sizes: int | Sequence[int]) -> Node:
-    """Means over ``sizes`` bins that cover each spatial axis of (N, *spatial, C): one product with a matrix of weights an axis."""
+    """Means over ``sizes`` bins that cover each spatial axis of (N, *spatial, C): one product with a matrix an axis."""
     x = f.constant(x)
     x = x if x.dtype.is_float else f.cast(x, float32)
     for axis, count in enumerate(_bins("adaptive_avg_pool", x, sizes), 1):

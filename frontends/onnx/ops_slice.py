@@ -193,45 +193,6 @@ def _space_to_depth(call: Call) -> Node:
     return ops.reshape(y, (n, c * b * b, h // b, w // b))
 
 
-@operator("Upsample", "Resize")
-def _resize(call: Call) -> Node:
-    """Nearest neighbour by whole factors (a repetition); other forms are refused."""
-    x = call.node(0)
-    if call.op == "Resize" and call.version >= 11:
-        if call.has(3) and call.static(3).size:
-            sizes = call.ints(3)
-            if call.attr("axes", None) is not None or len(sizes) != x.rank:
-                raise call.refuse("resizes some axes only")
-            factors = []
-            for a, b in zip(x.shape, sizes):
-                if b % a != 0:
-                    raise call.refuse(f"resizes {a} to {b}, which is no whole factor")
-                factors.append(b // a)
-        else:
-            factors = [float(f) for f in call.static(2).reshape(-1)]
-        how = (call.attr("coordinate_transformation_mode"), call.attr("nearest_mode"))
-        if how not in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("half_pixel", "round_prefer_ceil")):
-            raise call.refuse(f"samples by {how}", attribute="coordinate_transformation_mode")
-    elif call.version < 9 and call.op == "Upsample":
-        factors = (
-            list(call.attr("scales")) if call.version >= 7 else [1.0, 1.0, call.attr("height_scale"), call.attr("width_scale")]
-        )
-    else:
-        factors = [float(f) for f in call.static(1).reshape(-1)]
-    if call.attr("mode") != "nearest":
-        raise call.refuse(f"interpolates ({call.attr('mode')}); only nearest is compiled", attribute="mode")
-    if len(factors) != x.rank or any(f < 1 or f != int(f) for f in factors):
-        raise call.refuse(f"scales by {factors}; only whole factors per axis are compiled")
-    for axis, f in enumerate(int(f) for f in factors):
-        if f > 1:
-            shape = x.shape
-            wide = ops.broadcast_to(
-                ops.reshape(x, (*shape[: axis + 1], 1, *shape[axis + 1 :])), (*shape[: axis + 1], f, *shape[axis + 1 :])
-            )
-            x = ops.reshape(wide, (*shape[:axis], shape[axis] * f, *shape[axis + 1 :]))
-    return x
-
-
 @fold("Concat")
 def _fold_concat(call: Call, *xs):
     if any(x.ndim == 0 for x in xs):

@@ -51,7 +51,10 @@ def schema_of(op: str, domain: str, version: int) -> OpSchema | None:
         return None
 
 
-_FILES = ("attention", "control", "conv", "elementwise", "index", "linear", "logic", "nn", "recurrent", "reduce", "shape", "slice")
+_FILES = (
+    "attention", "control", "conv", "elementwise", "index", "linear", "logic", "nn",
+    "recurrent", "reduce", "shape", "slice", "spatial",
+)
 
 
 def load_handlers() -> None:

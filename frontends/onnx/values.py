@@ -116,13 +116,13 @@ def as_node(x: Known) -> Node:
 
 
 def small_inputs(n: Node) -> tuple[str, ...]:
-    """Names of the model's inputs that ``n`` depends on, if it depends on nothing else than constants and they are small integers
-    or scalars.
+    """Names of the model's inputs that ``n`` depends on, if it depends on nothing else than constants and they are small
+    vectors (shapes, axes, scales) or scalars.
     """
     leaves = [m for m in post_order([n]) if isinstance(m.op, Input)]
     small = all(
         m.op.role == "input"
-        and (m.rank == 0 or (m.rank == 1 and not m.dtype.is_float) or m.type.size <= 1)
+        and (m.rank <= 1 or m.type.size <= 1)
         and m.type.size <= _SMALL_INPUT
         for m in leaves
     )
