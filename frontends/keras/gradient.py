@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...compiler.ir.graph import Input, Node, leaf
+from ...compiler.ir.graph import Node, leaf
 from ...compiler.ir.rewrite import substitute
 from ...compiler.pipeline import grad
 from ...runtime.errors import ArgumentError, GradientError, StateError
@@ -15,12 +15,13 @@ from .trace import as_node, current_scope
 from .variable import Variable
 
 
-def differentiate(fn: Callable, args: tuple, argnums: Sequence[int], variables: Sequence[Variable] | None, has_aux: bool) -> tuple:
+def differentiate(fn: Callable, args: tuple, argnums: Sequence[int], variables: Sequence[Variable] | None, has_aux: bool,
+                  first: bool = False) -> tuple:
     """(fn(*args), derivatives by argument, derivatives by variable), as tensors of the graph being traced.
 
-    ``fn`` returns one number, or with ``has_aux`` the number and anything else. What it assigns to variables stays assigned. A derivative is
-    with respect to the value at the time of the call: of a variable that this trace assigned before, the assigned one.
-    Raises GradientError where the result is no single number, or an op on the way has no derivative.
+    ``fn`` returns one number, or with ``has_aux`` the number and anything else. What it assigns to other variables stays assigned. A derivative is
+    with respect to the value at the time of the call; tensors that were computed from it before are constants. The variables keep that value: what ``fn`` assigns to them (SpectralNormalization does) counts inside it only, as it is in Keras on JAX.
+    ``first``: nothing was computed in this trace before, which saves building the graph anew. Raises GradientError where the result is no single number, or an op on the way has no derivative.
     """
     if any(not -len(args) <= i < len(args) for i in argnums):
         raise ArgumentError(f"argnums={tuple(argnums)} for {len(args)} arguments")
@@ -34,8 +35,8 @@ def differentiate(fn: Callable, args: tuple, argnums: Sequence[int], variables: 
         if scope is None:
             raise StateError("derivatives with respect to variables are computed while a function is traced")
         values.append(scope.value(v))
-    # An argument's value may be read otherwise as well (it was given twice, fn has it from outside): a leaf of its own tells them apart. So
-    # has a variable that was assigned before, whose value is computed from other things that fn reads.
+    # What is derived by gets a leaf of its own: its value may be read otherwise as well (an argument given twice, a tensor that was computed from
+    # the variable before), and such other values are constants to the function.
     own: dict[Node, Node] = {}
 
     def independent(n: Node) -> Node:
@@ -45,11 +46,13 @@ def differentiate(fn: Callable, args: tuple, argnums: Sequence[int], variables: 
 
     for t in wanted:
         t.node = independent(t.node)
-    at = [n if isinstance(n.op, Input) else independent(n) for n in values]
+    at = values if first else [independent(n) for n in values]
     for v, n in zip(variables or (), at):
         scope.assign(v, n)  # type: ignore[union-attr]
     result = fn(*inputs)
     value, aux = result if has_aux else (result, None)
+    for v, n in zip(variables or (), at):
+        scope.assign(v, n)  # type: ignore[union-attr]
     y = as_node(value)
     if y.rank and any(n != 1 for n in y.shape):
         raise GradientError(f"the function to differentiate must return one number, not a tensor of shape {list(y.shape)}")

@@ -460,9 +460,13 @@ class Layer(Operation):
     def losses(self) -> list:
         """Scalars: those of ``add_loss`` in the last call (of this trace, while one is made), and the weights' regularizers."""
         scope = current_scope()
-        mine = {id(layer) for layer in self._flatten_layers()}
-        out = list(self._losses) if scope is None else [loss for owner, loss in scope.losses if id(owner) in mine]
+        out = list(self._losses) if scope is None else self._ordered_losses(scope.losses)
         return out + [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
+
+    def _ordered_losses(self, losses: list) -> list:
+        """Those of this layer, then those of the layers inside, in their order."""
+        place = {id(layer): i for i, layer in enumerate(self._flatten_layers())}
+        return [loss for owner, loss in sorted([x for x in losses if id(x[0]) in place], key=lambda x: place[id(x[0])])]
 
     # Eager calls ----------------------------------------------------------------------------------------------------------------------------------------
 
@@ -492,7 +496,7 @@ class Layer(Operation):
                 scope = current_scope()
                 before = len(scope.losses)
                 out = self._traced_call(a, k)
-                return out, [loss for _, loss in scope.losses[before:]]
+                return out, self._ordered_losses(scope.losses[before:])
 
             exe = compile_function(fn, tuple(specs), name=self.name, sizes=sizes)
             if self.__dict__["built"] and key[-1] != changes():

@@ -41,11 +41,17 @@ __all__ = [
 _KERAS_VERSION = "3.15.1"  # the version whose layout is written
 
 
+def _path(filepath: Any) -> str:
+    if not isinstance(filepath, (str, os.PathLike)):
+        raise ArgumentError(f"a path is a string or a pathlib.Path, not {filepath!r} ({type(filepath).__name__})")
+    return str(os.fspath(filepath))
+
+
 def save_model(
     model: Any, filepath: str | os.PathLike, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any
 ) -> None:
     """Writes ``filepath`` (its name must end in ``.keras``), atomically. Keras loads it."""
-    path = os.fspath(filepath)
+    path = _path(filepath)
     if kwargs:
         raise ArgumentError(f"save: unknown argument(s) {', '.join(kwargs)}")
     if not path.endswith(".keras"):
@@ -85,7 +91,7 @@ def load_model(
     ``custom_objects``: your own classes and functions by name. Code inside the file is never run, whatever ``safe_mode`` says.
     Raises ``ModelFormatError`` for files that are damaged, hostile, or need a class that kerogen doesn't have.
     """
-    path = os.fspath(filepath)
+    path = _path(filepath)
     if not os.path.exists(path):
         raise ArgumentError(f"there is no file {path}")
     if os.path.isdir(path):
@@ -159,7 +165,7 @@ def save_weights(
     model: Any, filepath: str | os.PathLike, overwrite: bool = True, max_shard_size: Any = None, **kwargs: Any
 ) -> None:
     """Writes the weights, optimizer state included, to a file whose name ends in ``.weights.h5``."""
-    path = os.fspath(filepath)
+    path = _path(filepath)
     if not path.endswith(".weights.h5"):
         raise ArgumentError(f"weights are saved to a file whose name ends in .weights.h5, got {path!r}")
     if max_shard_size is not None:
@@ -171,7 +177,7 @@ def save_weights(
 
 def load_weights(model: Any, filepath: str | os.PathLike, skip_mismatch: bool = False, **kwargs: Any) -> None:
     """Sets the weights from a ``.weights.h5`` file, or from a ``.keras`` file. A file that doesn't fit changes nothing."""
-    path = os.fspath(filepath)
+    path = _path(filepath)
     if not os.path.isfile(path):
         raise ArgumentError(f"there is no file {path}")
     if path.endswith(".keras"):

@@ -8,18 +8,19 @@ never copied.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...compiler import ops as F
-from ...compiler import pipeline
 from ...runtime.dtype import as_dtype, float32
 from ...runtime.errors import ArgumentError, GradientError
+from .gradient import differentiate
 from .structure import flatten, is_nested, map_structure, pack_as
 from .tensor import Tensor
-from .trace import ArgSpec, compile_function, current_scope
+from .trace import ArgSpec, TraceScope, compile_function, current_scope
+from .variable import Variable
 
 
 def batch_count(x: Any) -> Tensor:
@@ -93,48 +94,96 @@ class _Named:
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
 
-    def record(self, logs: dict[str, Any]) -> tuple:
-        self.names = tuple(logs)
-        return tuple(logs.values())
+    def record(self, model: Any, method: str, logs: Any) -> tuple:
+        """The logs' values, which become the outputs of the step."""
+        from . import ops
+
+        if not isinstance(logs, Mapping):
+            raise ArgumentError(f"{type(model).__name__}.{method} must return a dictionary of logs (name: number), it returned {logs!r}")
+        self.names = tuple(map(str, logs))
+        return tuple([ops.convert_to_tensor(v) if isinstance(v, Variable) else v for v in logs.values()])
 
     def __call__(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(self.names, arrays))
 
 
+def data_of(parts: Sequence[Any]) -> tuple:
+    """What ``train_step`` and ``test_step`` get: (x, y, sample_weight) without what isn't there at the end."""
+    parts = tuple(parts)
+    while len(parts) > 1 and parts[-1] is None:
+        parts = parts[:-1]
+    return parts
+
+
+def unpack(data: Any) -> tuple[Any, Any, Any]:
+    """(x, y, sample_weight) of a step's data, None for what isn't there."""
+    given = tuple(data) if isinstance(data, (list, tuple)) else (data,)
+    if len(given) > 3:
+        raise ArgumentError(f"a step's data is x, (x, y) or (x, y, sample_weight), not {len(given)} parts")
+    return (*given, *[None] * (3 - len(given)))  # type: ignore[return-value]
+
+
 def train_executable(model: Any, parts: tuple) -> Callable:
-    """``exe(*arrays)`` does one step and returns the logs, name -> 0-d array."""
+    """``exe(*arrays)`` does one ``model.train_step`` and returns the logs, name -> 0-d array."""
     named = _Named()
 
-    def step(x: Any, y: Any, w: Any) -> tuple:
-        y_pred = model(x, training=True)
-        loss = model._loss_of(x, y, y_pred, w, training=True)
-        variables = model.trainable_variables
-        if not variables:
-            raise ArgumentError(f"{model.name}: no variable is trainable; nothing to train")
-        scope = current_scope()
-        try:
-            grads = pipeline.grad(model.optimizer.scale_loss(loss).node, [scope.initial(v) for v in variables])
-        except GradientError as e:
-            raise GradientError(f"{model.name} can't be trained: {e}") from e
-        model.optimizer.apply([Tensor(g) for g in grads], variables)
-        return named.record(_logs(model, x, y, y_pred, w, loss))
+    def step(*args: Any) -> tuple:
+        _build(model, args[0])
+        return named.record(model, "train_step", model.train_step(data_of(args)))
 
     return _compile(model, step, parts, "train", named)
 
 
 def test_executable(model: Any, parts: tuple) -> Callable:
-    """``exe(*arrays)`` adds a batch to the metrics and returns the logs so far."""
+    """``exe(*arrays)`` does one ``model.test_step``: adds a batch to the metrics and returns the logs so far."""
     named = _Named()
 
-    def step(x: Any, y: Any, w: Any) -> tuple:
-        y_pred = model(x, training=False)
-        loss = model._loss_of(x, y, y_pred, w, training=False)
-        return named.record(_logs(model, x, y, y_pred, w, loss))
+    def step(*args: Any) -> tuple:
+        return named.record(model, "test_step", model.test_step(data_of(args)))
 
     return _compile(model, step, parts, "test", named)
 
 
 test_executable.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name
+
+
+def _build(model: Any, x: Any) -> None:
+    """Makes the variables of a model that no data told its sizes yet: a trace of a call, whose results are dropped."""
+    from .layer import Layer
+
+    if not model.built and type(model).call is not Layer.call:
+        with TraceScope():
+            model(x, training=True)
+
+
+def train_step(model: Any, data: Any) -> dict[str, Any]:
+    """The step of models that define none: forward, loss, gradients, update, metrics."""
+    x, y, w = unpack(data)
+    variables = model.trainable_variables
+    if not variables:
+        raise ArgumentError(f"{model.name}: no variable is trainable; nothing to train")
+
+    def loss_fn() -> tuple[Any, tuple]:
+        y_pred = model(x, training=True)
+        loss = model._loss_of(x, y, y_pred, w, training=True)
+        return model.optimizer.scale_loss(loss), (y_pred, loss)
+
+    try:
+        (_, (y_pred, loss)), _, grads = differentiate(loss_fn, (), (), variables, has_aux=True, first=not current_scope().updates)
+    except GradientError as e:
+        raise GradientError(f"{model.name} can't be trained: {e}") from e
+    model.optimizer.apply(grads, variables)
+    return _logs(model, x, y, y_pred, w, loss)
+
+
+def test_step(model: Any, data: Any) -> dict[str, Any]:
+    """The step of ``evaluate``: forward, loss, metrics."""
+    x, y, w = unpack(data)
+    y_pred = model(x, training=False)
+    return _logs(model, x, y, y_pred, w, model._loss_of(x, y, y_pred, w, training=False))
+
+
+test_step.__test__ = False  # type: ignore[attr-defined]
 
 
 def _logs(model: Any, x: Any, y: Any, y_pred: Any, w: Any, loss: Any) -> dict[str, Any]:
@@ -145,11 +194,11 @@ def _logs(model: Any, x: Any, y: Any, y_pred: Any, w: Any, loss: Any) -> dict[st
 
 
 def predict_executable(model: Any, parts: tuple) -> Callable:
-    """``exe(*arrays)`` returns the model's outputs, in its structure, as arrays."""
+    """``exe(*arrays)`` returns what ``model.predict_step`` gives, in its structure, as arrays."""
     seen: list[Any] = []
 
     def step(x: Any, *_: Any) -> Any:
-        out = model(x, training=False)
+        out = model.predict_step((x,))
         seen[:] = [map_structure(lambda t: None, out)]
         return out
 

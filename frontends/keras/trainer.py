@@ -232,7 +232,19 @@ class Trainer:
             results.update(value if isinstance(value, dict) else {m.name: value})
         return results
 
-    # -- steps
+    # -- steps: override them, with ``kerogen.value_and_grad`` and ``optimizer.apply``. They are traced once and run as one executable each.
+
+    def train_step(self, data: tuple) -> dict[str, Any]:
+        """One training step on ``data`` = (x,), (x, y) or (x, y, sample_weight) of traced tensors; returns the logs, name -> number."""
+        return train_step.train_step(self, data)
+
+    def test_step(self, data: tuple) -> dict[str, Any]:
+        """One step of ``evaluate``; returns the logs."""
+        return train_step.test_step(self, data)
+
+    def predict_step(self, data: tuple) -> Any:
+        """One step of ``predict`` on (x,); returns the outputs."""
+        return self(train_step.unpack(data)[0], training=False)  # type: ignore[operator]
 
     def _require_compiled(self, what: str) -> None:
         if not self.compiled:
