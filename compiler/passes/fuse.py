@@ -5,25 +5,31 @@ computed more than once; else it starts a group of its own and its value is stor
 is its ``kind`` and how it ``reads`` its operands. From these follows the *level* at which a group sees a node:
 
 * "same": at the index of the group's own iteration space, "permuted": with its axes in another order; "view": at another index, each element about once;
-* "row": one value per row, where the group is a row kernel (a reduction over trailing axes whose result is spread over the row again);
+* "row": one value per row, where the group is a row kernel (a reduction whose result is spread over the reduced axes again);
 * "inner": inside a reduction's domain, each element once; "scalar": a value of size 1; "many": often (overlapping windows, broadcasts);
   "operand": often, by a contraction, which reads only stored values (through affine movements).
 
-Movements and constants have no group: they are index arithmetic in whichever kernel reads through them. Every merge refused is
-recorded with its reason.
+Movements and constants have no group: they are index arithmetic in whichever kernel reads through them; and where it costs less traffic than storing it, a light
+node that several kernels read is computed in each (``_light``). ``merge`` then joins kernels. Every merge refused is recorded with its reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 
 from ...runtime.config import FUEL
 from ...runtime.dim import Dim, key, size
 from ..ir.graph import Graph, Input, Node
+from ..kernel.scalar_ops import add as _ADD
 from ..ops.constant import Constant
+from .merge import merge, squeezed
 
 ROW_LIMIT = 1 << 15  # elements of a row that a row kernel may pass over several times (it stays in L2)
+COLUMN_LIMIT = 1 << 12  # of a row that lies across memory: rows go side by side, a vector's width at least
+BUNDLES = 256  # such rows that are work enough for any number of threads
+SMALL = 1 << 16  # elements that are no work for several threads
 GROUP_LIMIT = 64  # nodes of a group; bounds the text of one kernel
 _FLOATING = ("movement", "source")
 # A step of its own: no kernel of ours to fuse with, it reads arrays and stores its results. (A composite that is left was claimed by the target.)
@@ -38,13 +44,18 @@ class Group:
     roots: list[Node]
     setup: bool = False
     mode: str = "map"
-    rows: int = 0
+    spread: tuple[int, ...] = ()  # of a row kernel: the axes of its space that a row runs over
     members: dict[Node, str] = field(default_factory=dict)  # node -> level
     serial: int = 0
 
     @property
     def space(self) -> tuple[int, ...]:
         return self.roots[0].shape
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The sizes of the axes that number the rows of a row kernel."""
+        return tuple([n for i, n in enumerate(self.space) if i not in self.spread])
 
     @property
     def name(self) -> str:
@@ -127,9 +138,8 @@ class _Fuser:
             self._visit_operands(n)
         position = {n: i for i, n in enumerate(order)}
         self.groups.sort(key=lambda g: position[g.roots[0]])
-        self.reads = _edges(self.groups, self.levels)
-        self._merge_siblings()
-        groups = _topological(self.groups, self.reads)
+        groups = _topological(self.groups, _edges(self.groups, self.levels))
+        groups = merge(groups, self.levels, lambda g: self._see(g, position), self.kept, GROUP_LIMIT, self._allow)
         for i, g in enumerate(groups):
             g.serial = i
         return Partition(groups, {r: g for g in groups for r in g.roots}, self.refusals)
@@ -140,7 +150,7 @@ class _Fuser:
     def _start(self, n: Node) -> Group:
         """A new group that stores ``n``."""
         mode = {"reduction": "fold", "window": "fold", "contraction": "contract", "scatter": "scatter"}.get(n.op.kind, "map")
-        g = Group([n], n in self.setup, mode, 0, {n: "same"})
+        g = Group([n], n in self.setup, mode, (), {n: "same"})
         self.groups.append(g)
         self.homes[n] = g
         return g
@@ -149,7 +159,7 @@ class _Fuser:
         """A node that is a step of its own, or one of the results of such a node (which are visited before it)."""
         step = n.inputs[0] if n.op.kind == "result" else n
         if step not in self.homes:
-            g = Group([], step in self.setup, "step", 0, {step: "same"})
+            g = Group([], step in self.setup, "step", (), {step: "same"})
             self.groups.append(g)
             self.homes[step] = g
         g = self.homes[step]
@@ -175,13 +185,16 @@ class _Fuser:
         if not seen:
             return True
         if len(seen) > 1:
+            if self._recomputed(n, seen) and self._allow():
+                for group, level in seen.items():
+                    group.members[n] = level
+                return False
             self._refuse(n, f"{len(seen)} kernels read it")
             return True
         (group, level), = seen.items()
         reason = self._reason(n, group, level)
-        if self.fuel is not None and reason is None:
-            self.fuel -= 1
-            reason = "KEROGEN_FUEL is used up" if self.fuel < 0 else None
+        if reason is None and not self._allow():
+            reason = "KEROGEN_FUEL is used up"
         if reason is not None:
             self._refuse(n, reason)
             return True
@@ -225,60 +238,60 @@ class _Fuser:
     def _row_reason(self, n: Node, group: Group) -> str | None:
         return None if group.mode in ("map", "fold") else f"its reader is a {group.mode} kernel"
 
-    def _merge_siblings(self) -> None:
-        """Joins map kernels over one iteration space where one reads what the other stores at the same index (optimizer updates)."""
-        for g in list(self.groups):
-            if g.mode != "map":
+    def _allow(self) -> bool:
+        """One merge more."""
+        if self.fuel is None:
+            return True
+        self.fuel -= 1
+        return self.fuel >= 0
+
+    def _recomputed(self, n: Node, seen: dict[Group, str]) -> bool:
+        """Whether each of the kernels that read ``n`` computes it: a light operation, and no more bytes to read than storing it would cost."""
+        if not _light(n) or any(level in ("many", "operand", "scalar") or g.setup != (n in self.setup) for g, level in seen.items()):
+            return False
+        if any(len(g.members) >= GROUP_LIMIT or g.mode in ("scatter", "step") for g in seen):
+            return False
+        reads: dict[Node, bool] = {}  # large operands: whether their memory exists in any case
+        for operand in n.inputs:
+            source, shared = operand, len(self.graph.users[operand]) > 1
+            while source.op.kind == "movement":
+                source = source.inputs[0]
+                shared = shared or len(self.graph.users[source]) > 1
+            if key(source.type.size) == key(n.type.size) and (isinstance(source.op, Input) or source.op.kind != "source"):
+                leaf = isinstance(source.op, (Input, Constant)) or source in self.kept
+                reads[source] = leaf or shared
+        if len(reads) > 1 and not all(isinstance(x.op, (Input, Constant)) or x in self.kept for x in reads):
+            return False  # one of them may yet be computed where n is stored: then n costs nothing there
+        if not all(reads.values()):
+            return False  # the same: n takes its operand's place
+        width, total = n.dtype.itemsize, sum(x.dtype.itemsize for x in reads)
+        return len(seen) * total <= total + width * (1 + len(seen))
+
+    def _see(self, group: Group, position: dict[Node, int]) -> dict[Node, str]:
+        """How ``group`` sees everything that it computes or reads."""
+        full = key(group.space)
+        levels = {r: "same" if group.mode != "row" or key(r.shape) == full else "row" for r in group.roots}
+        queue = [(-position[r], r) for r in group.roots]
+        heapify(queue)
+        done: set[Node] = set()
+        while queue:
+            _, n = heappop(queue)
+            if n in done:
                 continue
-            changed = True
-            while changed:
-                changed = False
-                for h in sorted(self.reads[g], key=self.groups.index):
-                    if h.mode == "map" and h.setup == g.setup and self._joinable(h, g):
-                        if self.fuel is not None:
-                            self.fuel -= 1
-                            if self.fuel < 0:
-                                return
-                        self._join(h, g)
-                        changed = True
-                        break
+            done.add(n)
+            for i, operand in enumerate(n.inputs):
+                new, old = _through(n, i, levels[n], group), levels.get(operand)
+                levels[operand] = new if old is None or old == new else "many"
+                if operand in group.members or (floating(operand) and operand not in self.homes):
+                    heappush(queue, (-position[operand], operand))
+        for n in group.members:
+            group.members[n] = levels[n]
+        return levels
 
-    def _joinable(self, h: Group, g: Group) -> bool:
-        """h's roots are read by g at the same index, over the same space, and nothing between them needs h stored first."""
-        if key(h.space) != key(g.space) or len(h.members) + len(g.members) > GROUP_LIMIT:
-            return False
-        if not any(self.levels[r].get(g) == "same" for r in h.roots):
-            return False
-        if any(self.levels[r].get(g) not in ("same", None) for r in h.roots):
-            return False
-        return not self._depends_through_others(g, h)
 
-    def _depends_through_others(self, g: Group, h: Group) -> bool:
-        """Whether g depends on h through a third group (joining them would make a cycle)."""
-        stack = [x for x in self.reads[g] if x is not h]
-        seen: set[Group] = set()
-        while stack:
-            x = stack.pop()
-            if x is h:
-                return True
-            if x not in seen:
-                seen.add(x)
-                stack.extend(self.reads[x])
-        return False
-
-    def _join(self, h: Group, g: Group) -> None:
-        g.roots = h.roots + g.roots
-        g.members = {**h.members, **g.members}
-        self.groups.remove(h)
-        self.reads[g] = (self.reads[g] | self.reads.pop(h)) - {g, h}
-        for reads in self.reads.values():
-            if h in reads:
-                reads.discard(h)
-                reads.add(g)
-        for seen in self.levels.values():
-            if h in seen:
-                level = seen.pop(h)
-                seen[g] = level if seen.get(g, level) == level else "many"
+def _light(n: Node) -> bool:
+    """An elementwise operation that costs no more than a load or two."""
+    return n.op.kind == "elementwise" and getattr(n.op, "fn", _ADD).cost <= 2
 
 
 def _through(n: Node, i: int, level: str, group: Group) -> str:
@@ -292,6 +305,8 @@ def _through(n: Node, i: int, level: str, group: Group) -> str:
     if level == "scalar":
         return "scalar" if reads != "reduce" else "many"
     if reads == "view":
+        if n.op.reinterprets and squeezed(n.shape) == squeezed(operand.shape) and level in ("same", "row"):
+            return level  # axes of size 1 come and go
         if level == "row":
             return "row" if _row_shape(operand, group) else "many"
         if level in ("same", "permuted") and n.op.permutes:
@@ -304,14 +319,19 @@ def _through(n: Node, i: int, level: str, group: Group) -> str:
         return "scalar" if type(size) is not Dim and size == 1 else "many"
     # reads == "reduce"
     if level == "row":
-        return "same" if key(operand.shape) == key(group.space) else "many"
+        own = key(operand.shape) == key(group.space) and tuple(n.op.axes) == _with_ones(group)
+        return "same" if own else "many"
     return "inner"
+
+
+def _with_ones(group: Group) -> tuple[int, ...]:
+    """The axes that a reduction of the rows of ``group`` has, where axes of size 1 that it may have too don't matter."""
+    return group.spread
 
 
 def _row_shape(operand: Node, group: Group) -> bool:
     """Whether ``operand`` has one value per row: the row axes' sizes, any sizes of 1."""
-    rows = [n for n in group.space[: group.rows] if not _one(n)]
-    return key(tuple(n for n in operand.shape if not _one(n))) == key(tuple(rows))
+    return squeezed(operand.shape) == squeezed(group.row)
 
 
 def _one(n: int) -> bool:
@@ -320,30 +340,38 @@ def _one(n: int) -> bool:
 
 def _spreads_over_rows(n: Node, operand: Node, group: Group) -> bool:
     """Whether broadcast ``n`` spreads one value per row of the group's space over the row; sets the group's rows at first."""
-    if group.mode not in ("map", "row", "fold") or key(n.shape) != key(group.space):
+    if group.mode not in ("map", "row") or key(n.shape) != key(group.space) or operand.rank != n.rank:
         return False
-    if not _reduces_trailing(operand):
+    axes = _reduced(operand)
+    if axes is None or any(_one(operand.shape[i]) != (i in axes) and not _one(n.shape[i]) for i in range(n.rank)):
         return False
-    shape = operand.shape
-    if len(shape) != len(group.space):
+    spread = tuple([i for i in axes if not _one(n.shape[i])])
+    if group.mode == "row":
+        return group.spread == spread
+    if not _fit_rows(group.space, spread):
         return False
-    rows = len(shape)
-    while rows and _one(shape[rows - 1]):
-        rows -= 1
-    if rows == len(shape) or key(shape[:rows]) != key(group.space[:rows]):
-        return False
-    length = size(group.space[rows:])
-    if type(length) is Dim or length > ROW_LIMIT or length < 2:
-        return False
-    if group.mode == "fold" or (group.mode == "row" and group.rows != rows):
-        return False
-    if group.mode == "map":
-        group.mode, group.rows = "row", rows
+    group.mode, group.spread = "row", spread
     return True
 
 
-def _reduces_trailing(n: Node) -> bool:
-    """Whether ``n`` comes, through one-value-per-row arithmetic, from a reduction over trailing axes."""
+def _fit_rows(space: tuple[int, ...], spread: tuple[int, ...]) -> bool:
+    """Whether rows over the axes ``spread`` are short enough to be passed over several times. Rows that are columns in memory go side by side: a bundle
+    of them has to fit, and there must be enough bundles for all threads (a large batch's statistics are kernels of their own)."""
+    length = size([space[i] for i in spread])
+    if type(length) is Dim or length < 2:
+        return False
+    if max(spread) == max(i for i, n in enumerate(space) if not _one(n)):
+        return length <= ROW_LIMIT
+    if length > COLUMN_LIMIT:
+        return False
+    others: int = 1
+    for i, n in enumerate(space):
+        others *= 1 if i in spread or type(n) is Dim else int(n)
+    return others >= BUNDLES or others * length <= SMALL
+
+
+def _reduced(n: Node) -> tuple[int, ...] | None:
+    """The axes of the reduction from which ``n`` comes through one-value-per-row arithmetic."""
     seen: set[Node] = set()
     stack = [n]
     while stack:
@@ -352,11 +380,11 @@ def _reduces_trailing(n: Node) -> bool:
             continue
         seen.add(x)
         if x.op.kind == "reduction":
-            rank, axes = x.inputs[0].rank, getattr(x.op, "axes", None)  # argmax has one axis and starts no row
-            return axes is not None and tuple(axes) == tuple(range(rank - len(axes), rank))
+            axes = getattr(x.op, "axes", None)  # argmax has one axis and starts no row
+            return None if axes is None else tuple(axes)
         if x.op.kind in ("elementwise", "movement"):
             stack.extend(i for i in x.inputs if i.type.size is x.type.size or key(i.type.size) == key(x.type.size))
-    return False
+    return None
 
 
 def _setup_nodes(graph: Graph) -> set[Node]:

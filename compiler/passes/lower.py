@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ...runtime.dim import Dim, key
 from ..ir.graph import Input, Node
+from ..kernel import simplify
 from ..kernel.expr import Axis, Expr, Fold, Load, Ref, axes_of, post_order
 from ..kernel.guards import guard_loads
 from ..kernel.ir import Buffer, Contract, Kernel, Reduce, Store, stage_exprs, with_exprs
@@ -94,15 +95,26 @@ class _Lowering:
             stages = [with_exprs(s, guard_loads(list(stage_exprs(s)))) for s in stages]
         else:
             axes = self.ctx.axes(group.space, "i")
-            values = guard_loads([self._root(r, axes) for r in group.roots])
-            stages, axes = _extract(list(values), axes, outputs)
+            places = [self._place(r, axes) for r in group.roots]
+            values = guard_loads([self._root(r, at) for r, at in zip(group.roots, places)])
+            stages, axes = _extract(list(values), places, axes, outputs)
         kernel = Kernel(group.name, (), len(outputs), axes, tuple(stages))
         return self._finish(kernel, outputs)
 
+    def _place(self, r: Node, axes: tuple[Axis, ...]) -> tuple[Expr, ...]:
+        """Where in ``r`` the kernel's point ``axes`` is: at sizes of 1 the index is 0; a value per row has the axes that number the rows."""
+        space = self.group.space
+        if key(r.shape) == key(space):
+            return axes
+        mine = [n for n in r.shape if not _one(n)]
+        theirs = [a for a in axes if not _one(a.extent)]
+        if key(tuple(mine)) != key(tuple([a.extent for a in theirs])):
+            theirs = [a for i, a in enumerate(axes) if not _one(a.extent) and i not in self.group.spread]
+        left = iter(theirs)
+        return tuple([simplify.index(0) if _one(n) else next(left) for n in r.shape])
+
     def _root(self, r: Node, at: tuple[Expr, ...]) -> Expr:
-        if isinstance(r.op, Input):
-            return self._load(r, at)
-        return r.op.lower(r, [self._reader(i) for i in r.inputs], at, self.ctx)
+        return self._load(r, at) if isinstance(r.op, Input) else self._value(r, at)
 
     def _reader(self, n: Node) -> Callable[[tuple[Expr, ...]], Expr]:
         return lambda at: self._value(n, tuple(at))
@@ -169,18 +181,21 @@ def _rename(stage, renamed: dict[tuple, Buffer]):
     return with_exprs(stage, fix(list(stage_exprs(stage))))
 
 
-def _extract(values: list[Expr], axes: tuple[Axis, ...], outputs: list[Buffer]) -> tuple[list, tuple[Axis, ...]]:
-    """Folds become stages; returns the stages (stores last) and the grid axes."""
+def _one(n: int) -> bool:
+    return type(n) is not Dim and n == 1
+
+
+def _extract(values: list[Expr], places: list[tuple[Expr, ...]], axes: tuple[Axis, ...], outputs: list[Buffer]) -> tuple[list, tuple[Axis, ...]]:
+    """Folds become stages; returns the stages (stores last, each at its place) and the grid axes: those that folds depend on."""
     folds = [e for e in post_order(values) if isinstance(e, Fold)]
     grid = axes
     if folds:
         # Nothing is read where nothing is stored: an axis of extent 0, which no index mentions, stays around the folds.
         used = set().union(*[axes_of(f) for f in folds], [a for a in axes if type(a.extent) is not Dim and a.extent == 0])
         inner = [a for a in axes if a not in used]
-        leading = tuple(a for a in axes if a in used)
-        if inner and leading == axes[: len(leading)] and not any(isinstance(f.monoid, Dot) for f in folds) and _long(inner):
-            grid = leading
-    own = axes[len(grid):]
+        if inner and not any(isinstance(f.monoid, Dot) for f in folds) and _long(inner):
+            grid = tuple([a for a in axes if a in used])
+    own = [a for a in axes if a not in grid]
     stages: list = []
     memo: dict[int, Expr] = {}
     names: dict[tuple, str] = {}
@@ -199,8 +214,8 @@ def _extract(values: list[Expr], axes: tuple[Axis, ...], outputs: list[Buffer]) 
             memo[id(e)] = ref
         else:
             memo[id(e)] = e if all(a is b for a, b in zip(children, e.children)) else e.with_children(children)
-    for value, out in zip(values, outputs):
-        stages.append(Store(out, own, axes, memo[id(value)]))
+    for value, at, out in zip(values, places, outputs):
+        stages.append(Store(out, tuple([a for a in own if a in at]), at, memo[id(value)]))
     return stages, grid
 
 

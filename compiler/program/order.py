@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
-from ..kernel.expr import Load, post_order
-from ..kernel.ir import Kernel, Store, stage_exprs
+from ...runtime.dim import Dim, key
+from ..kernel import simplify
+from ..kernel.expr import Axis, Const, Expr, Load, post_order, substitute
+from ..kernel.ir import Kernel, Reduce, Store, stage_exprs
 from .program import Call, Program, Step, Value, readers
 
 
@@ -54,13 +56,30 @@ def in_place(call: Step, old: Value, new: Value) -> bool:
     stores = [s for s in kernel.stages if isinstance(s, Store) and s.buffer.name in written]
     if len(stores) != 1 or stores[0].combine is not None:
         return False
-    at = stores[0].index
+    store = stores[0]
     for stage in kernel.stages:
+        if isinstance(stage, Store):
+            mapping: dict[Expr, Expr] = {}
+        elif isinstance(stage, Reduce) and not stage.axes and key(_extents(stage.over)) == key(_extents(store.axes)):
+            mapping = dict(zip(stage.over, store.axes))  # a row is written after all of it was read
+        else:
+            mapping = {}
         for e in post_order(stage_exprs(stage)):
             if isinstance(e, Load) and e.buffer.name in names:
-                if not isinstance(stage, Store) or len(e.index) != len(at) or any(a is not b for a, b in zip(e.index, at)):
+                at = substitute(e.index, mapping)
+                swept = isinstance(stage, Store) or bool(mapping)
+                if not swept or len(at) != len(store.index) or any(not _same(a, b) for a, b in zip(at, store.index)):
                     return False
     return True
+
+
+def _extents(axes: tuple[Axis, ...]) -> tuple[int, ...]:
+    return tuple([a.extent for a in axes])
+
+
+def _same(a: Expr, b: Expr) -> bool:
+    difference = simplify.sub(a, b)
+    return isinstance(difference, Const) and type(difference.value) is not Dim and difference.value == 0
 
 
 def _schedule(program: Program) -> tuple[list[Step], Value | None]:

@@ -67,8 +67,17 @@ def test_softmax_over_several_axes_is_one_kernel() -> None:
     assert len(program([o.softmax(x, (1, 2))], [x]).calls) == 1
 
 
-def test_a_softmax_across_rows_is_not_one_row_kernel() -> None:
-    (x,) = inputs((5, 33))
+@pytest.mark.parametrize(("shape", "axes"), [((5, 33), 0), ((3, 7, 19), 1), ((3, 7, 5, 4), (1, 2)), ((6, 6), 0), ((1, 5, 1, 33), 1)], ids=str)
+def test_rows_may_lie_across_memory(shape: tuple[int, ...], axes: int | tuple[int, ...]) -> None:
+    """A softmax over any axes is one kernel; its rows go side by side."""
+    (x,) = inputs(shape)
+    (call,) = program([o.softmax(x, axes)], [x]).calls
+    assert len([s for s in call.kernel.stages if isinstance(s, Reduce)]) == 2
+
+
+def test_rows_too_long_are_several_kernels() -> None:
+    """A column of a large batch is no row: its statistics are kernels of their own, which all threads work at."""
+    (x,) = inputs((1 << 13, 16))
     assert len(program([o.softmax(x, 0)], [x]).calls) > 1
 
 

@@ -36,24 +36,21 @@ def swept_axes(st: Stage | Reduce | Contract | Store) -> tuple[Axis, ...]:
 
 
 def steps_of(kernel: Kernel) -> tuple[Kernel, tuple[Step, ...]]:
-    """The kernel with the axes of its sweeps unified, and its steps in order. Stores keep their order."""
+    """The kernel with the axes of its sweeps unified, and its steps in order. Stores stay behind all that comes before them."""
     kernel = _unify(kernel)
     steps: list[tuple[tuple[Axis, ...], list[int]]] = []
     ready: dict[str, int] = {}  # the step that gives a stage's result
-    last_store = 0
     for i, st in enumerate(kernel.stages):
         axes = swept_axes(st)
         first = max((ready[e.stage] + 1 for e in post_order(stage_exprs(st)) if isinstance(e, Ref)), default=0)
-        if isinstance(st, Store):
-            first = max(first, last_store)
+        if isinstance(st, Store):  # nothing is written before what comes earlier has read: it may lie in the same memory
+            first = max(first, len(steps) - 1)
         at = next((n for n in range(first, len(steps)) if axes and steps[n][0] == axes), None)
         if at is None:
             at = len(steps)
             steps.append((axes, []))
         steps[at][1].append(i)
-        if isinstance(st, Store):
-            last_store = at
-        else:
+        if not isinstance(st, Store):
             ready[st.name] = at
     return kernel, tuple([Step(axes, tuple(stages)) for axes, stages in steps])
 
