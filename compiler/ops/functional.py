@@ -52,6 +52,7 @@ from .linalg import (
     inv,
     lstsq,
     lu_factor,
+    matrix_diagonal,
     matrix_power,
     matrix_rank,
     norm,
@@ -154,9 +155,10 @@ from .reduce import all_, any_, argmax, argmin, max_, mean, min_, prod, sum_, va
 from .resample import resample
 from .resize import resize
 from .result import results
+from .sampling import map_coordinates, sample
 from .scatter import scatter, scatter_add, scatter_along_axis, scatter_nd
 from .slicing import flip, pad, slice_, split
-from .sort import argsort, in_top_k, median, permutation, quantile, shuffle, sort, top_k
+from .sort import argsort, median, permutation, quantile, shuffle, sort, top_k
 from .window import avg_pool, sum_pool
 
 __all__ = [
@@ -167,14 +169,14 @@ __all__ = [
     "cos", "cosh", "cospi", "count_leading_zeros", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "det",
     "diagonal", "diagonal_matrix", "digamma", "div", "dot_general", "dynamic_slice", "dynamic_update", "eig", "eigh",
     "einsum", "eq", "erf", "erfc", "erfinv", "exp", "exp2", "expand_dims", "expm1", "fft", "fft2", "flip", "floor",
-    "floordiv", "frames", "full", "gather_nd", "gcd", "ge", "gelu", "gt", "hypot", "ifft", "ifft2", "in_top_k", "inv",
-    "iota", "irfft", "isfinite", "isinf", "isnan", "istft", "layer_norm", "lcm", "ldexp", "le", "lgamma",
-    "linear_recurrence", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "logsumexp", "lstsq", "lt", "lu_factor", "matmul", "matrix_power", "matrix_rank", "max_",
+    "floordiv", "frames", "full", "gather_nd", "gcd", "ge", "gelu", "gt", "hypot", "ifft", "ifft2", "inv", "iota", "irfft",
+    "isfinite", "isinf", "isnan", "istft", "layer_norm", "lcm", "ldexp", "le", "lgamma", "linear_recurrence", "log", "log10",
+    "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp",
+    "lstsq", "lt", "lu_factor", "map_coordinates", "matmul", "matrix_diagonal", "matrix_power", "matrix_rank", "max_",
     "max_pool", "max_pool_with_positions", "max_unpool", "maximum", "mean", "median", "min_", "minimum", "mod", "mul", "ne",
     "neg", "nextafter", "norm", "one_hot", "ones", "ones_like", "overlap_add", "pad", "permutation", "pinv", "polygamma",
     "popcount", "power", "prod", "qr", "quantile", "random_bits", "random_normal", "random_uniform", "reciprocal", "relu",
-    "rem", "resample", "reshape", "resize", "results", "rfft", "round_", "rsqrt", "scan", "scatter", "scatter_add",
+    "rem", "resample", "reshape", "resize", "results", "rfft", "round_", "rsqrt", "sample", "scan", "scatter", "scatter_add",
     "scatter_along_axis", "scatter_nd", "shift_left", "shift_right", "shuffle", "sigmoid", "sign", "signbit", "silu", "sin",
     "sinc", "sinh", "sinpi", "slice_", "slogdet", "softmax", "softplus", "solve", "solve_triangular", "sort", "split",
     "sqrt", "square", "squeeze", "stack", "stft", "stop_gradient", "sub", "sum_", "sum_pool", "svd", "take",

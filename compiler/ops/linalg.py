@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.dim import Dim, key, size
+from ...runtime.dim import key, size
 from ...runtime.dtype import float32, float64, int32
 from ...runtime.errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ...runtime.host import lookup
@@ -46,7 +46,7 @@ def eye(n: int, dtype: Any = float32) -> Node:
     return f.cast(f.eq(f.iota((n, n), 0), f.iota((n, n), 1)), dtype)
 
 
-def diagonal(x: Node) -> Node:
+def matrix_diagonal(x: Node) -> Node:
     """The diagonals of square matrices: (..., n)."""
     same = f.eq(f.iota(x.shape, x.rank - 2), f.iota(x.shape, x.rank - 1))
     return f.sum_(f.where(same, x, 0), x.rank - 1)
@@ -508,7 +508,7 @@ def _factors(name: str, x: Any) -> tuple[Node, Node, Any]:
     lu, _, pivots = f.results(f.node(LU(), _square(name, x)))
     exchanged = f.ne(pivots, f.iota(pivots.shape, pivots.rank - 1))
     sign = f.prod(f.where(exchanged, f.full(pivots.shape, -1.0, lu.dtype), 1.0), pivots.rank - 1)
-    return diagonal(lu), sign, back
+    return matrix_diagonal(lu), sign, back
 
 
 def det(x) -> Node:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...runtime.dim import Dim, key, text
+from ...runtime.dim import Dim, key, size, text
 from ...runtime.dtype import as_dtype, float32, float64, int32
 from ...runtime.errors import ArgumentError, ShapeError
 from ..ir.graph import Node
@@ -115,68 +115,49 @@ def top_k(x, k: int, axis: int = -1, largest: bool = True) -> tuple[Node, Node]:
     return f.take_along_axis(x, places, axis), places
 
 
-def in_top_k(targets, predictions, k: int) -> Node:
-    """Whether fewer than ``k`` of each row's predictions are greater than the target's; False where any prediction of the
-    row isn't finite."""
-    p, t = f.constant(predictions), f.constant(targets)
-    if p.rank != 2 or t.rank != 1:
-        raise ShapeError(f"in_top_k needs targets [rows] and predictions [rows, classes], got {t.type} and {p.type}")
-    own = f.take_along_axis(p, f.expand_dims(t, (1,)), 1)
-    better = f.sum_(f.cast(f.gt(p, own), int32), 1)
-    return f.logical_and(f.lt(better, k), f.all_(f.isfinite(p), 1))
-
-
 METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
-def quantile(x, q, axis: int | Sequence[int] | None = None, method: str = "linear", keepdims: bool = False) -> Node:
+def quantile(x, q, axis: int | Sequence[int] | None = None, method: str = "linear", keepdims: bool = False, ignore_nan: bool = False) -> Node:
     """The quantiles ``q`` (in [0, 1], a number or an array) along axes (None: all); the result's shape has q's in front. nan
-    where the axis holds one. ``method``: how to choose between neighbours (NumPy's names: linear, lower, higher, midpoint, nearest)."""
+    where the axis holds one (``ignore_nan``: where it holds nothing else). ``method``: how to choose between neighbours (NumPy's names: linear,
+    lower, higher, midpoint, nearest)."""
     if method not in METHODS:
         raise ArgumentError(f"quantile: method must be one of {', '.join(METHODS)}, is {method!r}")
     x = f.floating(x)
     axes = f.axes_tuple("quantile", axis, x.rank)
     kept = [i for i in range(x.rank) if i not in axes]
-    flat = f.reshape(f.transpose(x, [*kept, *axes]), [*[x.shape[i] for i in kept], _count(x, axes)])
+    flat = f.reshape(f.transpose(x, [*kept, *axes]), [*[x.shape[i] for i in kept], size([x.shape[i] for i in axes])])
     n = flat.shape[-1]
-    if is_nothing(n):
+    if type(n) is not Dim and n == 0:
         raise ShapeError(f"quantile: axes {axes} of {x.type} hold no elements")
     wide = float64 if x.dtype is float64 else float32
     q = f.cast(f.constant(q), wide)
     ordered = sort(flat, -1)
-    at = f.mul(q, f.cast(f.sub(f.constant(n, int32), 1), wide))
+    last = flat.rank - 1
+    # sorted last, nans are the greatest elements
+    nans = f.sum_(f.cast(f.isnan(flat), int32), last, True)
+    count = f.sub(f.constant(n, int32), nans) if ignore_nan else f.full(nans.shape, n, int32)
+    at = f.mul(f.reshape(q, (-1,)), f.cast(f.maximum(f.sub(count, 1), 0), wide))  # [kept..., quantiles]
     low, high = f.floor(at), f.ceil(at)
     share = f.sub(at, low)
-    if method == "nearest":
+    if method == "midpoint":
+        share = f.where(f.gt(share, 0.0), 0.5, f.zeros_like(share))
+    elif method == "nearest":
         low = high = f.round_(at)
     elif method == "lower":
         high = low
     elif method == "higher":
         low = high
-    flat_q = f.reshape(low, (-1,)), f.reshape(high, (-1,))
-    first, last = (f.take(ordered, f.cast(v, int32), flat.rank - 1) for v in flat_q)
-    if method == "midpoint":
-        share = f.where(f.gt(share, 0.0), 0.5, f.zeros_like(share))
-    weight = f.cast(f.reshape(share, (-1,)), x.dtype)
-    out = first if method in ("nearest", "lower", "higher") else f.add(first, f.mul(f.sub(last, first), weight))
-    # sorted last, a nan is the greatest element
-    out = f.where(f.isnan(f.take(ordered, f.constant(np.array([-1], np.int32)), flat.rank - 1, True)), float("nan"), out)
-    out = f.transpose(out, [flat.rank - 1, *range(flat.rank - 1)])
-    out = f.reshape(out, (*q.shape, *out.shape[1:]))
-    if keepdims:
-        out = f.reshape(out, (*q.shape, *[1 if i in axes else m for i, m in enumerate(x.shape)]))
-    return out
-
-
-def _count(x: Node, axes: tuple[int, ...]) -> int:
-    n: int = 1
-    for a in axes:
-        n = n * x.shape[a]
-    return n
-
-
-def is_nothing(n: int) -> bool:
-    return type(n) is not Dim and n == 0
+    out = f.take_along_axis(ordered, f.cast(low, int32), last)
+    if high is not low:
+        above = f.take_along_axis(ordered, f.cast(high, int32), last)
+        out = f.add(out, f.mul(f.sub(above, out), f.cast(share, x.dtype)))
+        out = f.where(f.eq(low, high), f.take_along_axis(ordered, f.cast(low, int32), last), out)  # inf - inf
+    nothing = f.eq(count, 0) if ignore_nan else f.gt(nans, 0)
+    out = f.where(nothing, float("nan"), out)
+    out = f.transpose(out, [last, *range(last)])
+    return f.reshape(out, (*q.shape, *([1 if i in axes else m for i, m in enumerate(x.shape)] if keepdims else out.shape[1:])))
 
 
 def median(x, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Node:

@@ -123,26 +123,6 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     return F.logsumexp(floating(x), axis, keepdims)
 
 
-@operation("keras.src.ops.linalg")
-def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Norms of vectors (``ord`` 1, 2, inf, p) along an axis, or Frobenius norms."""
-    x = floating(x)
-    axes = tuple(range(x.rank)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-    if ord is None or ord == "fro" or (ord == 2 and len(axes) == 1):
-        return F.sqrt(F.sum_(F.square(x), axes, keepdims))
-    if len(axes) != 1:
-        raise ArgumentError(f"ops.norm: ord={ord!r} over axes {axes} isn't supported; matrix norms other than 'fro' need singular values")
-    if ord == float("inf"):
-        return F.max_(F.abs_(x), axes, keepdims)
-    if ord == -float("inf"):
-        return F.min_(F.abs_(x), axes, keepdims)
-    if ord == 0:
-        return F.sum_(F.cast(F.ne(x, 0), x.dtype), axes, keepdims)
-    if ord == 1:
-        return F.sum_(F.abs_(x), axes, keepdims)
-    return F.power(F.sum_(F.power(F.abs_(x), float(ord)), axes, keepdims), 1.0 / ord)
-
-
 @operation("keras.src.ops.nn")
 def moments(x: Any, axes: Axis, keepdims: bool = False, synchronized: bool = False) -> Any:
     """(mean, variance) over axes."""
@@ -151,6 +131,6 @@ def moments(x: Any, axes: Axis, keepdims: bool = False, synchronized: bool = Fal
 
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "logsumexp", "max", "mean", "min", "moments", "norm",
+    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "logsumexp", "max", "mean", "min", "moments",
     "prod", "ptp", "std", "sum", "var",
 ]

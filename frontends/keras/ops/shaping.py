@@ -196,6 +196,8 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = N
     """``pad_width`` is ((before, after), ...) (or one pair, or one number, for every axis); modes "constant", "reflect", "symmetric", "edge"."""
     x = F.constant(x)
     widths = np.broadcast_to(np.asarray(pad_width, np.int64), (x.rank, 2)).tolist()
+    if any(n < 0 for pair in widths for n in pair):
+        raise ArgumentError(f"ops.pad: pad_width {pad_width!r} has a negative width; slice to take elements away")
     if mode == "constant":
         return F.pad(x, widths, 0 if constant_values is None else constant_values)
     if constant_values is not None:
@@ -271,19 +273,6 @@ def diag(x: Any, k: int = 0) -> Any:
     n = x.shape[0] + (k if k >= 0 else -k)
     wide = F.broadcast_to(F.expand_dims(F.pad(x, ((max(-k, 0), max(k, 0)),)), 1), (n, n))
     return F.where(F.eq(F.iota((n, n), 1), F.add(F.iota((n, n), 0), k)), wide, 0)
-
-
-@operation(NUMPY)
-def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
-    """Running sums: a product with a triangular matrix of ones."""
-    x = F.constant(x) if dtype is None else F.cast(x, as_dtype(dtype))
-    if axis is None:
-        x, axis = F.reshape(x, (-1,)), 0
-    axis = _axis(axis, x.rank, "cumsum")
-    n = x.shape[axis]
-    ones = F.cast(F.le(F.iota((n, n), 0), F.iota((n, n), 1)), x.dtype)
-    out = F.dot_general(x, ones, ((axis,), (0,)))
-    return F.transpose(out, [*range(axis), x.rank - 1, *range(axis, x.rank - 1)])
 
 
 @operation(CORE)
@@ -628,7 +617,7 @@ def meshgrid(*x: Any, indexing: str = "xy") -> list:
 
 
 __all__ = [
-    "GetItem", "Slice", "append", "arange", "array", "broadcast_to", "cast", "concatenate", "convert_to_numpy", "convert_to_tensor", "cumsum",
+    "GetItem", "Slice", "append", "arange", "array", "broadcast_to", "cast", "concatenate", "convert_to_numpy", "convert_to_tensor",
     "diag", "diagonal", "empty", "expand_dims", "eye", "flip", "full", "full_like", "get_item", "hstack", "identity", "is_tensor",
     "linspace", "meshgrid", "moveaxis", "ndim", "ones", "ones_like", "pad", "ravel", "repeat", "reshape", "roll", "shape", "size", "slice",
     "split", "squeeze", "stack", "stop_gradient", "swapaxes", "take", "take_along_axis", "tile", "trace", "transpose", "tril", "triu",
