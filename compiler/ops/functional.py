@@ -155,7 +155,6 @@ from .reduce import all_, any_, argmax, argmin, max_, mean, min_, prod, sum_, va
 from .resample import resample
 from .resize import resize
 from .result import results
-from .sampling import map_coordinates, sample
 from .scatter import scatter, scatter_add, scatter_along_axis, scatter_nd
 from .slicing import flip, pad, slice_, split
 from .sort import argsort, median, permutation, quantile, shuffle, sort, top_k
@@ -172,11 +171,11 @@ __all__ = [
     "floordiv", "frames", "full", "gather_nd", "gcd", "ge", "gelu", "gt", "hypot", "ifft", "ifft2", "inv", "iota", "irfft",
     "isfinite", "isinf", "isnan", "istft", "layer_norm", "lcm", "ldexp", "le", "lgamma", "linear_recurrence", "log", "log10",
     "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp",
-    "lstsq", "lt", "lu_factor", "map_coordinates", "matmul", "matrix_diagonal", "matrix_power", "matrix_rank", "max_",
+    "lstsq", "lt", "lu_factor", "matmul", "matrix_diagonal", "matrix_power", "matrix_rank", "max_",
     "max_pool", "max_pool_with_positions", "max_unpool", "maximum", "mean", "median", "min_", "minimum", "mod", "mul", "ne",
     "neg", "nextafter", "norm", "one_hot", "ones", "ones_like", "overlap_add", "pad", "permutation", "pinv", "polygamma",
     "popcount", "power", "prod", "qr", "quantile", "random_bits", "random_normal", "random_uniform", "reciprocal", "relu",
-    "rem", "resample", "reshape", "resize", "results", "rfft", "round_", "rsqrt", "sample", "scan", "scatter", "scatter_add",
+    "rem", "resample", "reshape", "resize", "results", "rfft", "round_", "rsqrt", "scan", "scatter", "scatter_add",
     "scatter_along_axis", "scatter_nd", "shift_left", "shift_right", "shuffle", "sigmoid", "sign", "signbit", "silu", "sin",
     "sinc", "sinh", "sinpi", "slice_", "slogdet", "softmax", "softplus", "solve", "solve_triangular", "sort", "split",
     "sqrt", "square", "squeeze", "stack", "stft", "stop_gradient", "sub", "sum_", "sum_pool", "svd", "take",
