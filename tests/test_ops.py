@@ -37,7 +37,7 @@ from kerogen.compiler.program.interpret import interpret_program
 from kerogen.compiler.program.program import Call
 from kerogen.compiler.target import Target
 from kerogen.runtime import cpu
-from kerogen.runtime.dtype import as_dtype, float64
+from kerogen.runtime.dtype import STORAGE, as_dtype, float64
 from kerogen.runtime.errors import GradientError, KerogenError, UnsupportedPlatformError
 from kerogen.runtime.executable import Executable
 
@@ -46,7 +46,7 @@ from .oracle import oracle
 
 OPS = {name: cls for name, cls in op_classes().items() if cls.kind != "result"}  # results are tested with the ops that have several
 TAGS = {"broadcast", "size0", "size1", "odd"}
-TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 4e-3, "bfloat16": 3e-2}
+TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 4e-3, "bfloat16": 3e-2} | {d.name: 0.0 for d in STORAGE}
 
 
 @cache

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ...runtime.errors import InternalError
+from ...runtime.errors import DTypeError, InternalError
 from . import location
 from .types import TensorType, TupleType
 
@@ -63,6 +63,9 @@ def node(op: Any, *inputs: Node) -> Node:
         return found
     new = object.__new__(Node)
     new.op, new.inputs, new.origins = op, inputs, here
+    for i in inputs:
+        if not i.has_items and i.dtype.storage and not op.moves:
+            raise DTypeError(f"{op.name} doesn't compute in {i.dtype}, which is only a way to store numbers; cast it first (got {i.type})")
     new.type = op.infer(*[i.type for i in inputs])
     _TABLE[k] = new
     return new

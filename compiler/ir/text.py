@@ -24,14 +24,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...runtime.dim import Dim, dim_max, dim_min
-from ...runtime.dtype import ALL, as_dtype
+from ...runtime.dtype import ALL, STORAGE, as_dtype
 from ...runtime.errors import KerogenError, ModelFormatError
 from . import location
 from .body import Body
 from .graph import Graph, Input, Node, leaf, node
 from .types import TensorType, TupleType, items_of
 
-_DTYPES = {d.name for d in ALL}
+_DTYPES = {d.name for d in (*ALL, *STORAGE)}
 _ROLES = ("input", "parameter", "state")
 
 

@@ -205,5 +205,18 @@ def cast(x: np.ndarray, dtype: DType) -> np.ndarray:
         return np.where(inside, exact, np.where(np.isnan(wide), dtype.np.type(0), np.where(wide < low, dtype.np.type(dtype.min), dtype.np.type(dtype.max))))
     if source.np == np.dtype(ml_dtypes.bfloat16) and dtype.is_int:
         return cast(x.astype(np.float32), dtype)
+    if dtype.is_float:
+        return rounded(x, dtype)
+    return x.astype(dtype.np)
+
+
+def rounded(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """``x`` as a float type, with one rounding to nearest even: ml_dtypes rounds float64 to float32 on its way, which has to be to odd then."""
     with np.errstate(all="ignore"):  # infinity where a narrower float can't hold the value
-        return x.astype(dtype.np)
+        if x.dtype != np.float64 or dtype.itemsize > 2 or dtype.np == np.float16:
+            return x.astype(dtype.np)
+        near = np.asarray(x.astype(np.float32))
+        back = near.astype(np.float64)
+        other = np.nextafter(near, np.where(back < x, np.float32(np.inf), np.float32(-np.inf)))
+        even = near.view(np.uint32) % 2 == 0
+        return np.where((back != x) & (x == x) & even, other, near).astype(dtype.np)

@@ -83,6 +83,7 @@ class Op:
     differentiable: ClassVar[bool] = True
     no_gradient: ClassVar[str] = ""  # why an op has no vjp, where differentiable is False
     cheap: ClassVar[bool] = False  # worth recomputing in every consumer rather than storing
+    takes_storage: ClassVar[bool] = False  # beside the kinds that move values: whether it takes dtypes that are only stored (float8, int4)
     permutes: ClassVar[bool] = False  # a movement that only reorders axes
     reinterprets: ClassVar[bool] = False  # the operand's memory read in another shape
     affine: ClassVar[bool] = False  # a movement that only permutes, repeats or offsets indices: a contraction can read through it
@@ -109,6 +110,11 @@ class Op:
             k = (*k, values) if values else k
             object.__setattr__(self, "_identity", k)
         return k
+
+    @property
+    def moves(self) -> bool:
+        """Whether values pass through unchanged, so that types which are only stored may."""
+        return self.takes_storage or self.kind in ("source", "movement", "index", "region", "result")
 
     @property
     def name(self) -> str:

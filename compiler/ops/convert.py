@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...runtime.dtype import DType, as_dtype, bool_, float32, int32, int64
+from ...runtime.dtype import STORAGE, DType, as_dtype, bool_, float32, int32, int64
 from ...runtime.errors import DTypeError
 from ..ir.graph import Node
 from ..ir.types import TensorType
 from ..kernel import expr as e
+from ..kernel import storage
+from ..kernel.interp import rounded
 from . import functional as f
 from .base import BadSample, IndexFn, LowerContext, Op, Sample
 
@@ -26,6 +28,7 @@ class Cast(Op):
 
     kind = "elementwise"
     cheap = True
+    takes_storage = True
 
     def infer(self, *types: TensorType) -> TensorType:
         return types[0].with_dtype(self.dtype)
@@ -33,9 +36,14 @@ class Cast(Op):
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
         x = arrays[0]
         source = as_dtype(x.dtype)
+        if source.storage:
+            source = float32 if source.is_float else int32
+            x = x.astype(source.np)
         if self.dtype is bool_:
             return x != 0
-        if not (source.is_float and self.dtype.is_int):
+        if self.dtype.is_float:
+            return rounded(x, self.dtype)
+        if not source.is_float:
             return x.astype(self.dtype.np)
         out = np.empty(x.shape, self.dtype.np)
         for at, v in np.ndenumerate(x.astype(np.float64)) if x.size < 64 else ():  # small: as written in the docstring
@@ -54,7 +62,9 @@ class Cast(Op):
 
     def lower(self, node: Node, args: Sequence[IndexFn], at: tuple[e.Expr, ...], ctx: LowerContext) -> e.Expr:
         x = args[0](at)
-        return x if x.dtype is self.dtype else e.Cast(x, self.dtype)
+        if x.dtype is self.dtype:
+            return x
+        return storage.convert(x, self.dtype) if x.dtype.storage or self.dtype.storage else e.Cast(x, self.dtype)
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> list[Sample]:
@@ -73,7 +83,30 @@ class Cast(Op):
             Sample(cls(float32), (rng.integers(0, 2, (5,)).astype(np.bool_),)),
             Sample(cls(as_dtype("bfloat16")), (rng.standard_normal((7,)).astype(np.float32),), smooth=False),
             Sample(cls(float32), (rng.standard_normal((7,)).astype(np.float16),), smooth=False),
+            Sample(cls(as_dtype("bfloat16")), (1 + 2.0**-8 * (1 + np.array([-1, 0, 1, 3]) * 2.0**-30),), smooth=False),  # rounded once
+            *cls._storage_samples(rng),
         ]
+
+    @classmethod
+    def _storage_samples(cls, rng: np.random.Generator) -> list[Sample]:
+        """To and from every storage type: all codes, halfway between neighbours and beside, beyond the greatest, other types."""
+        out = []
+        for d in STORAGE:
+            codes = np.arange(1 << d.bits, dtype=np.uint8).view(d.np)
+            exact = codes.astype(np.float64)
+            exact = np.sort(exact[np.isfinite(exact)])
+            half = (exact[1:] + exact[:-1]) / 2
+            near = [exact, half, half * (1 + 2.0**-40), half * (1 - 2.0**-40), exact * 1.3, [np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-30]]
+            wide = np.concatenate(near) if d.is_float else np.clip(np.concatenate(near), d.min, d.max)
+            for source in (wide, wide.astype(np.float32), wide.astype(as_dtype("bfloat16").np)):
+                source = source if d.is_float else np.nan_to_num(source.astype(np.float64)).astype(source.dtype)
+                out.append(Sample(cls(d), (source,), smooth=False))
+            whole = rng.integers(-70, 70, (3, 5))
+            out += [Sample(cls(d), (whole.astype(t),), smooth=False) for t in (np.int64, np.int8, np.uint32)]
+            out += [Sample(cls(as_dtype(t)), (codes,), smooth=False) for t in ("float32", "float16", "float64")]
+            if not d.is_float:
+                out += [Sample(cls(as_dtype(t)), (codes,), smooth=False) for t in ("int32", "uint8", "bool", "int4", "uint4", "float8_e4m3fn")]
+        return out
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
@@ -87,6 +120,7 @@ class Bitcast(Op):
     dtype: DType
 
     kind = "elementwise"
+    takes_storage = True
     differentiable = False
     no_gradient = "the bits of a number are not a smooth function of it"
 
@@ -120,6 +154,7 @@ class StopGradient(Op):
 
     kind = "elementwise"
     cheap = True
+    takes_storage = True
     finite_differences = False  # its derivative is not the limit of differences, by design
 
     def infer(self, *types: TensorType) -> TensorType:

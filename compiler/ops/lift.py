@@ -74,7 +74,7 @@ def cast(x, dtype) -> Node:
         return x
     if isinstance(x.op, Full) and not isinstance(x.op.value, Dim):
         value = Cast(dtype).eval(np.asarray(x.op.value, x.dtype.np)[None])[0]
-        return node(full_op(x.shape, float(value) if dtype.is_float else value.item(), dtype))
+        return node(full_op(x.shape, float(value) if dtype.is_float else bool(value) if dtype is bool_ else int(value), dtype))
     return node(Cast(dtype), x)
 
 

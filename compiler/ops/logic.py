@@ -170,6 +170,7 @@ class Select(Op):
     """``a`` where ``cond`` (bool) else ``b``; all of one shape."""
 
     kind = "elementwise"
+    takes_storage = True
 
     def infer(self, *types: TensorType) -> TensorType:
         if len(types) != 3:

@@ -15,6 +15,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from ....runtime.dim import Dim, Poly
 from ....runtime.dtype import DType, int64
 from ....runtime.errors import InternalError
@@ -340,7 +342,9 @@ class LLVMEmitter:
             v = self.size(e.value)
             return v if e.dtype.name == "int64" else self.scalars.cast(v, int64, e.dtype)
         value = e.value
-        if e.dtype.is_float and e.dtype.itemsize == 2:
+        if e.dtype.storage:  # its byte
+            value = int(np.array(value, e.dtype.np).view(np.uint8))
+        elif e.dtype.is_float and e.dtype.itemsize == 2:
             value = float(e.dtype.np.type(value))
         return const(register_type(e.dtype), value)
 

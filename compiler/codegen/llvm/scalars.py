@@ -21,12 +21,12 @@ _MEMORY = {"float64": "double", "float32": "float", "float16": "half", "bfloat16
 
 def register_type(dtype: DType) -> str:
     """LLVM type of a value in a register."""
-    return _REGISTER.get(dtype.name) or f"i{dtype.bits}"
+    return _REGISTER.get(dtype.name) or f"i{8 * dtype.itemsize}"
 
 
 def memory_type(dtype: DType) -> str:
     """LLVM type of an element in memory where the target converts float16 itself; ``Scalars.memory_type`` asks the target."""
-    return _MEMORY.get(dtype.name) or f"i{dtype.bits}"
+    return _MEMORY.get(dtype.name) or f"i{8 * dtype.itemsize}"
 
 
 class Scalars:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
+import numpy as np
+
 from ....runtime import dtype as d
 from ....runtime.dim import Dim, key, size, unguarded
 from ....runtime.errors import InternalError
@@ -183,6 +185,8 @@ class Emitter(Writer):
                 return self.value(f"{self.number(e.value)}.to(tl.{compute_type(e.dtype)})", compute_type(e.dtype), frozenset(), 0)
             return Value(self.number(e.value), "int32" if self.fits(e.value) else "int64")
         type_ = compute_type(e.dtype)
+        if e.dtype.storage:  # its byte
+            return Value(str(int(np.array(e.value, e.dtype.np).view(np.uint8))), type_, lit=True)
         if e.dtype is d.int64 and self.fits(e.value):
             type_ = "int32"
         return Value(literal(e.value, type_), type_, lit=True)

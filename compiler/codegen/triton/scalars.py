@@ -11,9 +11,11 @@ from ....runtime.dtype import DType
 from ....runtime.errors import InternalError
 
 STORAGE = {d.float64: "float64", d.float32: "float32", d.float16: "float16", d.bfloat16: "bfloat16", d.int64: "int64", d.int32: "int32",
-           d.int16: "int16", d.int8: "int8", d.uint64: "uint64", d.uint32: "uint32", d.uint16: "uint16", d.uint8: "uint8", d.bool_: "int8"}
+           d.int16: "int16", d.int8: "int8", d.uint64: "uint64", d.uint32: "uint32", d.uint16: "uint16", d.uint8: "uint8", d.bool_: "int8",
+           **dict.fromkeys(d.STORAGE, "uint8")}
 POINTER = {d.float64: "*fp64", d.float32: "*fp32", d.float16: "*fp16", d.bfloat16: "*bf16", d.int64: "*i64", d.int32: "*i32", d.int16: "*i16",
-           d.int8: "*i8", d.uint64: "*u64", d.uint32: "*u32", d.uint16: "*u16", d.uint8: "*u8", d.bool_: "*i8"}
+           d.int8: "*i8", d.uint64: "*u64", d.uint32: "*u32", d.uint16: "*u16", d.uint8: "*u8", d.bool_: "*i8",
+           **dict.fromkeys(d.STORAGE, "*u8")}
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _BITS = {"and": "&", "or": "|", "xor": "^"}
