@@ -17,9 +17,9 @@ import numpy as np
 from ...runtime.dim import Dim, key, text
 from ...runtime.dtype import as_dtype, bool_, float32, float64, int32
 from ...runtime.errors import ArgumentError, DTypeError, ShapeError
-from ..ir.graph import Node
+from ..ir.graph import Node, leaf
 from ..ir.types import TensorType, TupleType, items_of
-from ..kernel.attention import MASKED, Attend, AttendGrad
+from ..kernel.attention import MASKED, Attend, AttendGrad, AttendKeyGrad, AttendQueryGrad
 from ..kernel.ir import Buffer
 from . import functional as f
 from .base import BadSample, Composite, Sample, is_one, shape_text
@@ -124,7 +124,7 @@ class _Attention(Composite):
     def _routine(self, cls: type[Attend], name: str, node: Node, results: Sequence[str]) -> Attend:
         types = [i.type for i in node.inputs]
         s = self.sizes(types)
-        names = ["q", "k", "v", *["bias"] * self.bias, *["mask"] * self.mask, *["ct"] * (len(types) - self.operands)]
+        names = ["q", "k", "v", *["bias"] * self.bias, *["mask"] * self.mask, *["ct", "top", "inverse", "delta"][: len(types) - self.operands]]
         buffers = [Buffer(n, t.shape, t.dtype) for n, t in zip((*names, *results), (*types, *items_of(node.type)))]
         extra = [tuple([not is_one(n) for n in t.shape]) for t in types[3 : self.operands]]
         return cls(
@@ -166,6 +166,13 @@ class _Attention(Composite):
 
     def probabilities(self, inputs: Sequence[Node]) -> tuple[Node, Node | None, Node | None]:
         """(softmax of the scores, which of them count, the slope of the soft cap), over [batch, group, head, query, key], in float32 or wider."""
+        x, allowed, slope = self.scores(inputs)
+        top = f.max_(x, 4, True)
+        e = f.exp(f.sub(x, f.where(f.eq(top, -math.inf), 0.0, top)))
+        return f.div(e, f.maximum(f.sum_(e, 4, True), 1e-30)), allowed, slope  # a row of -inf alone sums to 0, any other to 1 at least
+
+    def scores(self, inputs: Sequence[Node]) -> tuple[Node, Node | None, Node | None]:
+        """As ``probabilities``, before the softmax."""
         s = self.sizes([i.type for i in inputs])
         q, k = self._split(_wide(inputs[0]), 0, s), _wide(inputs[1])
         x = f.mul(f.einsum(f"{self._letters(0)},{self._letters(1)}->bghts", q, k), self.scale)
@@ -178,17 +185,17 @@ class _Attention(Composite):
         allowed = self._allowed(inputs, s)
         if allowed is not None:
             x = f.where(allowed, x, MASKED if self.empty == "uniform" else -math.inf)
-        top = f.max_(x, 4, True)
-        e = f.exp(f.sub(x, f.where(f.eq(top, -math.inf), 0.0, top)))
-        return f.div(e, f.maximum(f.sum_(e, 4, True), 1e-30)), allowed, slope  # a row of -inf alone sums to 0, any other to 1 at least
+        return x, allowed, slope
 
     def score_gradient(self, inputs: Sequence[Node], ct: Node, p: Node, allowed: Node | None) -> Node:
         """The cotangent of the scores after the soft cap: p (dp - <p, dp>), where dp is that of the probabilities."""
-        s = self.sizes([i.type for i in inputs])
-        ct = self._split(_wide(ct), 3, s)
-        dp = f.einsum(f"{self._letters(3)},{self._letters(2)}->bghts", ct, _wide(inputs[2]))
+        dp = self.probability_gradient(inputs, ct)
         ds = f.mul(p, f.sub(dp, f.sum_(f.mul(p, dp), 4, True)))
         return ds if allowed is None else f.where(allowed, ds, 0.0)  # a row that nothing counts in has probabilities, but no slope
+
+    def probability_gradient(self, inputs: Sequence[Node], ct: Node) -> Node:
+        ct = self._split(_wide(ct), 3, self.sizes([i.type for i in inputs]))
+        return f.einsum(f"{self._letters(3)},{self._letters(2)}->bghts", ct, _wide(inputs[2]))
 
     # -- in NumPy
 
@@ -336,6 +343,125 @@ class AttentionGrad(_Attention):
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
         return _bad(cls, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionQueryGrad(_Attention):
+    """The half of ``AttentionGrad`` whose sums are over keys, for targets that compute it in two steps: dq, and for each query of each head, in
+    float32 or wider, its largest score (0 where all are -inf), the reciprocal of its sum of exponentials (negative where no score of it has a
+    cotangent) and its sum of probabilities times their cotangents."""
+
+    kind = "composite"
+
+    def infer(self, *types: TensorType) -> TupleType:
+        _check_cotangent(self, types)
+        s = self.sizes(types)
+        rows = TensorType((s.batch, s.heads, s.queries), _wide_type(types[0]))
+        return TupleType((types[0], rows, rows, rows))
+
+    def eval(self, *arrays: np.ndarray) -> Any:
+        return self.routine(_placed(self, arrays)).compute(*arrays)
+
+    def decompose(self, *inputs: Node) -> Any:
+        s = self.sizes([i.type for i in inputs])
+        x, allowed, _ = self.scores(inputs)
+        top = f.max_(x, 4, True)
+        top = f.where(f.eq(top, -math.inf), 0.0, top)
+        e = f.exp(f.sub(x, top))
+        total = f.sum_(e, 4, True)
+        inverse = f.where(f.eq(total, 0.0), 0.0, f.div(1.0, total))
+        p = f.mul(e, inverse)
+        dp = self.probability_gradient(inputs, inputs[self.operands])
+        delta = f.sum_(f.mul(p, dp), 4, True)
+        ds = f.mul(p, f.sub(dp, delta))
+        if allowed is not None:
+            ds = f.where(allowed, ds, 0.0)
+            inverse = f.where(f.any_(f.broadcast_to(allowed, x.shape), 4, True), inverse, f.neg(inverse))
+        dq = self._join(f.einsum(f"bghts,{self._letters(1)}->{self._letters(0)}", f.mul(ds, self.scale), _wide(inputs[1])), 0, s)
+        return (f.cast(dq, inputs[0].dtype), *[f.reshape(r, (s.batch, s.heads, s.queries)) for r in (top, inverse, delta)])
+
+    def has_routine(self, node: Node) -> bool:
+        return not self.soft_cap and super().has_routine(node)
+
+    def routine(self, node: Node) -> Attend:
+        return self._routine(AttendQueryGrad, "attention_query_grad", node, ["dq", "top", "inverse", "delta"])
+
+    def flops(self, node: Node) -> int:
+        return super().flops(node) * 5 // 2
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> list[Sample]:
+        return [Sample(op, (*arrays, _like(op, arrays, rng)), False, tags) for op, arrays, _, tags in _cases(cls, rng) if not op.soft_cap]
+
+    @classmethod
+    def bad_samples(cls) -> list[BadSample]:
+        return _bad(cls, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionKeyGrad(_Attention):
+    """The half of ``AttentionGrad`` whose sums are over queries: dk and dv, from the operands, the cotangent, and what ``AttentionQueryGrad`` gives
+    beside dq."""
+
+    kind = "composite"
+
+    def infer(self, *types: TensorType) -> TupleType:
+        _check_cotangent(self, types[:-3])
+        s = self.sizes(types)
+        rows = TensorType((s.batch, s.heads, s.queries), _wide_type(types[0]))
+        if any(not t.same(rows) for t in types[-3:]):
+            raise ShapeError(f"{self.name}: the last three operands are of type {rows}, got {types[-3:]}")
+        return TupleType(tuple(types[1:3]))
+
+    def eval(self, *arrays: np.ndarray) -> Any:
+        return self.routine(_placed(self, arrays)).compute(*arrays)
+
+    def decompose(self, *inputs: Node) -> Any:
+        s = self.sizes([i.type for i in inputs])
+        ct, *rows = inputs[self.operands :]
+        per = s.heads if key(s.groups) != key(s.heads) else s.groups
+        top, inverse, delta = (f.reshape(r, (s.batch, s.groups, 1 if per is s.groups else per // s.groups, s.queries, 1)) for r in rows)
+        p = f.mul(f.exp(f.sub(self.scores(inputs)[0], top)), f.abs_(inverse))
+        ds = f.mul(p, f.sub(self.probability_gradient(inputs, ct), delta))
+        ds = f.mul(f.where(f.lt(inverse, 0.0), 0.0, ds), self.scale)
+        dk = f.einsum(f"bghts,{self._letters(0)}->{self._letters(1)}", ds, self._split(_wide(inputs[0]), 0, s))
+        dv = f.einsum(f"bghts,{self._letters(3)}->{self._letters(2)}", p, self._split(_wide(ct), 3, s))
+        return f.cast(dk, inputs[1].dtype), f.cast(dv, inputs[2].dtype)
+
+    def has_routine(self, node: Node) -> bool:
+        return not self.soft_cap and super().has_routine(node)
+
+    def routine(self, node: Node) -> Attend:
+        return self._routine(AttendKeyGrad, "attention_key_grad", node, ["dk", "dv"])
+
+    def flops(self, node: Node) -> int:
+        return super().flops(node) * 2
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> list[Sample]:
+        out = []
+        for op, arrays, _, tags in _cases(cls, rng):
+            if not op.soft_cap:
+                given = (*arrays, _like(op, arrays, rng))
+                first = AttentionQueryGrad(**{x.name: getattr(op, x.name) for x in dataclasses.fields(op)})
+                out.append(Sample(op, (*given, *first.eval(*given)[1:]), False, tags))
+        return out
+
+    @classmethod
+    def bad_samples(cls) -> list[BadSample]:
+        q, k = TensorType((2, 3, 4, 5), float32), TensorType((2, 7, 2, 5), float32)
+        rows = TensorType((2, 4, 3), float32)
+        return [BadSample(cls(1.0), (q, k, k, q, rows, rows, rows.with_shape((2, 4, 5))), ShapeError, "the last three operands are of type"),
+                BadSample(cls(1.0), (q, k, k.with_shape((2, 6, 2, 5)), q, rows, rows, rows), ShapeError, "need one batch")]
+
+
+def _wide_type(t: TensorType) -> Any:
+    return float64 if t.dtype is float64 else float32
+
+
+def _placed(op: _Attention, arrays: Sequence[np.ndarray]) -> Node:
+    """The node over inputs of the arrays' types."""
+    return f.node(op, *[leaf(f"x{i}", TensorType(a.shape, as_dtype(a.dtype))) for i, a in enumerate(arrays)])
 
 
 @dataclass(frozen=True, eq=False)
