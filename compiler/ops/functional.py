@@ -20,6 +20,17 @@ from .contract import dot_general, matmul
 from .conv import conv, conv_transpose
 from .cumulative import cumlogsumexp, cummax, cummin, cumprod, cumsum, linear_recurrence
 from .diagonal import diagonal, diagonal_matrix, tri, tril, triu
+from .distributions import (
+    random_bernoulli,
+    random_beta,
+    random_binomial,
+    random_categorical,
+    random_exponential,
+    random_gamma,
+    random_gumbel,
+    random_integers,
+    random_truncated_normal,
+)
 from .dynamic import dynamic_slice, dynamic_update
 from .einsum import einsum
 from .fft import fft, fft2, frames, ifft, ifft2, irfft, istft, overlap_add, rfft, stft
@@ -42,7 +53,6 @@ from .lift import (
     zeros,
     zeros_like,
 )
-from .looping import cond, scan, while_loop
 from .linalg import (
     cholesky,
     cholesky_inverse,
@@ -63,6 +73,7 @@ from .linalg import (
     solve_triangular,
     svd,
 )
+from .looping import cond, scan, while_loop
 from .maxpool import max_pool
 from .movement import concat, expand_dims, inverse, squeeze, stack, tile, transpose
 from .pointwise import (
@@ -155,6 +166,7 @@ from .reduce import all_, any_, argmax, argmin, max_, mean, min_, prod, sum_, va
 from .resample import resample
 from .resize import resize
 from .result import results
+from .sampling import map_coordinates, sample
 from .scatter import scatter, scatter_add, scatter_along_axis, scatter_nd
 from .slicing import flip, pad, slice_, split
 from .sort import argsort, median, permutation, quantile, shuffle, sort, top_k
@@ -171,14 +183,15 @@ __all__ = [
     "floordiv", "frames", "full", "gather_nd", "gcd", "ge", "gelu", "gt", "hypot", "ifft", "ifft2", "inv", "iota", "irfft",
     "isfinite", "isinf", "isnan", "istft", "layer_norm", "lcm", "ldexp", "le", "lgamma", "linear_recurrence", "log", "log10",
     "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp",
-    "lstsq", "lt", "lu_factor", "matmul", "matrix_diagonal", "matrix_power", "matrix_rank", "max_",
+    "lstsq", "lt", "lu_factor", "map_coordinates", "matmul", "matrix_diagonal", "matrix_power", "matrix_rank", "max_",
     "max_pool", "max_pool_with_positions", "max_unpool", "maximum", "mean", "median", "min_", "minimum", "mod", "mul", "ne",
     "neg", "nextafter", "norm", "one_hot", "ones", "ones_like", "overlap_add", "pad", "permutation", "pinv", "polygamma",
-    "popcount", "power", "prod", "qr", "quantile", "random_bits", "random_normal", "random_uniform", "reciprocal", "relu",
-    "rem", "resample", "reshape", "resize", "results", "rfft", "round_", "rsqrt", "scan", "scatter", "scatter_add",
-    "scatter_along_axis", "scatter_nd", "shift_left", "shift_right", "shuffle", "sigmoid", "sign", "signbit", "silu", "sin",
-    "sinc", "sinh", "sinpi", "slice_", "slogdet", "softmax", "softplus", "solve", "solve_triangular", "sort", "split",
-    "sqrt", "square", "squeeze", "stack", "stft", "stop_gradient", "sub", "sum_", "sum_pool", "svd", "take",
-    "take_along_axis", "tan", "tanh", "tile", "top_k", "transpose", "tri", "tril", "triu", "trunc", "trunc_div", "var",
-    "where", "while_loop", "zeros", "zeros_like",
+    "popcount", "power", "prod", "qr", "quantile", "random_bernoulli", "random_beta", "random_binomial", "random_bits",
+    "random_categorical", "random_exponential", "random_gamma", "random_gumbel", "random_integers", "random_normal",
+    "random_truncated_normal", "random_uniform", "reciprocal", "relu", "rem", "resample", "reshape", "resize", "results",
+    "rfft", "round_", "rsqrt", "sample", "scan", "scatter", "scatter_add", "scatter_along_axis", "scatter_nd", "shift_left",
+    "shift_right", "shuffle", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "sinh", "sinpi", "slice_", "slogdet",
+    "softmax", "softplus", "solve", "solve_triangular", "sort", "split", "sqrt", "square", "squeeze", "stack", "stft",
+    "stop_gradient", "sub", "sum_", "sum_pool", "svd", "take", "take_along_axis", "tan", "tanh", "tile", "top_k",
+    "transpose", "tri", "tril", "triu", "trunc", "trunc_div", "var", "where", "while_loop", "zeros", "zeros_like",
 ]

@@ -7,7 +7,10 @@ from math import floor
 from ...compiler import ops
 from ...compiler.ir.graph import Node
 from ...compiler.ops.resample import pinned
+from ...compiler.ops.sampling import reflected
+from ...runtime.dtype import float32
 from .call import Call
+from .ops_conv import channels_first, channels_last
 from .registry import operator
 
 
@@ -98,3 +101,32 @@ def _center_crop_pad(call: Call) -> Node:
         low = more // 2 if more >= 0 else -(-more // 2)
         widths[a] = (low, more - low)
     return ops.pad(x, tuple(widths))
+
+
+@operator("GridSample")
+def _grid_sample(call: Call) -> Node:
+    x, grid = call.node(0), call.node(1)
+    n = x.rank - 2
+    mode, padding = call.attr("mode"), call.attr("padding_mode")
+    method = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
+    boundary = {"zeros": "constant", "border": "border", "reflection": "mirror" if call.attr("align_corners") else "reflect"}
+    if n < 1 or grid.rank != x.rank or grid.shape[-1] != n:
+        raise call.invalid(f"samples {x.type} at {grid.type}")
+    if padding not in boundary:
+        raise call.invalid(f"padding_mode={padding!r}", "padding_mode")
+    grid = grid if grid.dtype.is_float and grid.dtype.itemsize >= 4 else ops.cast(grid, float32)
+    points = []
+    for a in range(n):  # the grid's last axis names the last spatial axis first
+        start = (0,) * (grid.rank - 1) + (n - 1 - a,)
+        g = ops.squeeze(ops.slice_(grid, start, (*grid.shape[:-1], n - a)), grid.rank - 1)
+        m = x.shape[2 + a]
+        low, span = (0.0, m - 1) if call.attr("align_corners") else (-0.5, m)  # -1 and 1 lie here
+        v = ops.add(ops.mul(ops.mul(ops.add(g, 1.0), span), 0.5), low)
+        if method == "nearest":
+            v = ops.round_(v)
+        if padding != "zeros":
+            fixed = ops.maximum(ops.minimum(v, m - 1), 0) if padding == "border" else reflected(v, low, span)
+            from_low = ops.sub(v, low)
+            v = ops.where(ops.logical_or(ops.lt(from_low, 0), ops.gt(from_low, span)), fixed, v)
+        points.append(v)
+    return channels_first(ops.sample(channels_last(x), ops.stack(points, -1), method, boundary[padding]))
