@@ -277,7 +277,7 @@ class Importer:
                     raise Refusal(
                         f"attribute {a!r} is not one that the standard has at opset {version}", attribute=a, kind="invalid"
                     )
-            if len(values) > call.schema.max_input or sum(v is not None for v in values) < call.schema.min_input:
+            if not call.schema.min_input <= len(values) <= call.schema.max_input:
                 raise Refusal(
                     f"has {len(values)} inputs, the standard has {call.schema.min_input} to {call.schema.max_input}",
                     kind="invalid",

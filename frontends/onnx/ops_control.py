@@ -114,8 +114,9 @@ def _loop(call: Call) -> tuple[Value, ...]:
             if out is not None:
                 return out
     if stacked and any(call.wants(len(init) + i) for i in range(stacked)):
-        if call.has(0) and length is None:
-            call.static(0)  # raises: it must be known
+        for i, value in enumerate((trip, start)):
+            if call.has(i) and value is None:
+                call.static(i)  # raises: it must be known
         raise call.refuse("stacks a value at every step, and the number of steps depends on data", "give the trip count as a constant, and no condition")
     return _while(call, body, init, length)
 
