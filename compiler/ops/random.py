@@ -13,6 +13,7 @@ from math import pi
 
 import numpy as np
 
+from ...runtime.dim import Dim
 from ...runtime.dtype import as_dtype, float32, float64, int64, uint32, uint64
 from ...runtime.errors import ArgumentError, DTypeError, ShapeError
 from ..ir.graph import Node
@@ -59,6 +60,8 @@ class RandomBits(Op):
             raise DTypeError(f"RandomBits needs a step that is one integer of 32 or 64 bits, got {step}")
         if not 0 <= self.word < 4 or not 0 <= self.stream < 2**32:
             raise ArgumentError(f"RandomBits: word is 0 to 3 and stream 32 bits, got {self.word} and {self.stream}")
+        if any(type(n) is not Dim and (isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0) for n in self.shape):
+            raise ShapeError(f"random numbers need a shape of sizes >= 0, got {tuple(self.shape)}")
         return TensorType(self.shape, uint32)
 
     def eval(self, *arrays: np.ndarray) -> np.ndarray:
@@ -114,6 +117,7 @@ class RandomBits(Op):
             BadSample(cls((3,), 0), (key, step.with_dtype(float32)), DTypeError, "float32"),
             BadSample(cls((3,), 0, 4), (key, step), ArgumentError, "word is 0 to 3"),
             BadSample(cls((3,), 2**32), (key, step), ArgumentError, "stream 32 bits"),
+            BadSample(cls((3, -1), 0), (key, step), ShapeError, r"sizes >= 0, got \(3, -1\)"),
         ]
 
 

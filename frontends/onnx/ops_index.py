@@ -113,23 +113,3 @@ def _reverse_sequence(call: Call) -> Node:
     n = ops.reshape(lengths, (1, two[1]) if batch == 1 else (two[0], 1))
     source = ops.where(ops.lt(t, n), ops.sub(ops.sub(n, t), 1), t)
     return ops.gather_nd(x, ops.stack([source, b] if time == 0 else [b, source], 2))
-
-
-@operator("CumSum", "CumProd")
-def _prefixes(call: Call) -> Node:
-    """Sums (products) over prefixes by doubling: log2(n) additions of the shifted tensor."""
-    x, axis = call.node(0), call.normal(int(call.scalar(1)), call.rank(0))
-    fn, neutral = (ops.add, 0) if call.op == "CumSum" else (ops.mul, 1)
-    if call.attr("reverse"):
-        x = ops.flip(x, (axis,))
-    if call.attr("exclusive"):
-        x = _shifted(x, axis, 1, neutral)
-    step = 1
-    while step < x.shape[axis]:
-        x = fn(x, _shifted(x, axis, step, neutral))
-        step *= 2
-    return ops.flip(x, (axis,)) if call.attr("reverse") else x
-
-
-def _shifted(x: Node, axis: int, by: int, fill: int) -> Node:
-    return ops.pad(x, tuple((by, -by) if a == axis else (0, 0) for a in range(x.rank)), fill)

@@ -53,7 +53,7 @@ def schema_of(op: str, domain: str, version: int) -> OpSchema | None:
 
 _FILES = (
     "attention", "control", "conv", "elementwise", "index", "linear", "logic", "nn",
-    "recurrent", "reduce", "shape", "slice", "spatial",
+    "recurrent", "reduce", "shape", "signal", "slice", "sort", "spatial",
 )
 
 
