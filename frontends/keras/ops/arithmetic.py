@@ -60,21 +60,6 @@ def _divide_no_nan(a: Any, b: Any) -> Any:
     return F.where(zero, 0, _divide(a, F.where(zero, 1, b)))
 
 
-def _logaddexp(a: Any, b: Any) -> Any:
-    a, b = floating(a), floating(b)
-    high, low = F.maximum(a, b), F.minimum(a, b)
-    return F.where(F.eq(a, b), F.add(a, math.log(2.0)), F.add(high, F.log1p(F.exp(F.sub(low, high)))))
-
-
-def _hypot(a: Any, b: Any) -> Any:
-    """The larger times sqrt(1 + ratio**2): squares of large or tiny legs would leave the range."""
-    a, b = F.abs_(a), F.abs_(b)
-    most, least = F.maximum(a, b), F.minimum(a, b)
-    plain = F.logical_or(F.eq(most, 0.0), F.isinf(most))
-    scale = F.where(plain, 1.0, most)
-    return F.where(plain, most, F.mul(scale, F.sqrt(F.add(F.square(F.div(least, scale)), 1.0))))
-
-
 add, subtract, multiply = _binary("add", F.add), _binary("subtract", F.sub), _binary("multiply", F.mul)
 divide, true_divide = _binary("divide", _divide), _binary("true_divide", _divide)
 divide_no_nan = _binary("divide_no_nan", _divide_no_nan)
@@ -83,8 +68,8 @@ floor_divide, mod = _binary("floor_divide", F.floordiv), _binary("mod", F.mod)
 fmod = _binary("fmod", F.rem)
 maximum, minimum = _binary("maximum", F.maximum), _binary("minimum", F.minimum)
 arctan2 = _binary("arctan2", lambda a, b: F.atan2(floating(a), floating(b)))
-logaddexp = _binary("logaddexp", _logaddexp)
-hypot = _binary("hypot", lambda a, b: _hypot(floating(a), floating(b)))
+logaddexp = _binary("logaddexp", lambda a, b: F.logaddexp(floating(a), floating(b)))
+hypot = _binary("hypot", lambda a, b: F.hypot(floating(a), floating(b)))
 equal, not_equal = _binary("equal", F.eq), _binary("not_equal", F.ne)
 less, less_equal = _binary("less", F.lt), _binary("less_equal", F.le)
 greater, greater_equal = _binary("greater", F.gt), _binary("greater_equal", F.ge)
@@ -112,16 +97,14 @@ def abs(x: Any) -> Any:
 
 reciprocal = _unary("reciprocal", _of_float(F.reciprocal))
 exp, expm1, log, log1p = (_unary(n, _of_float(f)) for n, f in (("exp", F.exp), ("expm1", F.expm1), ("log", F.log), ("log1p", F.log1p)))
-exp2 = _unary("exp2", lambda x: F.power(2.0, floating(x)))
-log2 = _unary("log2", lambda x: F.mul(F.log(floating(x)), 1.0 / math.log(2.0)))
-log10 = _unary("log10", lambda x: F.mul(F.log(floating(x)), 1.0 / math.log(10.0)))
+exp2, log2, log10 = _unary("exp2", _of_float(F.exp2)), _unary("log2", _of_float(F.log2)), _unary("log10", _of_float(F.log10))
 sqrt, rsqrt = _unary("sqrt", _of_float(F.sqrt)), _unary("rsqrt", _of_float(F.rsqrt), None, MATH)
 sin, cos, tan = _unary("sin", _of_float(F.sin)), _unary("cos", _of_float(F.cos)), _unary("tan", _of_float(F.tan))
 sinh, cosh, tanh = _unary("sinh", _of_float(F.sinh)), _unary("cosh", _of_float(F.cosh)), _unary("tanh", _of_float(F.tanh))
 arcsin, arccos, arctan = _unary("arcsin", _of_float(F.asin)), _unary("arccos", _of_float(F.acos)), _unary("arctan", _of_float(F.atan))
 arcsinh, arccosh, arctanh = _unary("arcsinh", _of_float(F.asinh)), _unary("arccosh", _of_float(F.acosh)), _unary("arctanh", _of_float(F.atanh))
 erf = _unary("erf", _of_float(F.erf), None, MATH)
-erfc = _unary("erfc", lambda x: F.sub(1.0, F.erf(floating(x))), None, MATH)
+erfc = _unary("erfc", _of_float(F.erfc), None, MATH)
 floor, ceil, trunc = _unary("floor", F.floor), _unary("ceil", F.ceil), _unary("trunc", F.trunc)
 isnan, isinf, isfinite = _unary("isnan", F.isnan), _unary("isinf", F.isinf), _unary("isfinite", F.isfinite)
 logical_not, bitwise_not = _unary("logical_not", F.logical_not), _unary("bitwise_not", F.bitwise_not)
