@@ -12,12 +12,12 @@ from .dump import Dump
 from .ir.graph import Graph, Input, Node
 from .ir.verify import verify
 from .ops.constant import Constant
-from .passes.attention import raise_attention
+from .passes.attention import raise_attention, split_gradients
 from .passes.canonicalize import canonicalize
 from .passes.claims import claims_of
 from .passes.convolution import RULES as CONVOLUTION_RULES
 from .passes.decompose import decompose
-from .passes.fuse import Group, Partition, fuse, step_reads
+from .passes.fuse import Group, Partition, floating, fuse, step_reads
 from .passes.lower import Lowerer
 from .passes.scan import simplify_scans
 from .program.copy import copy_kernel
@@ -50,6 +50,8 @@ def optimize(graph: Graph, target: Target, dump: Dump | None = None) -> Graph:
     graph = step("canonicalize", canonicalize, graph)
     if "Attention" in target.claims:
         graph = step("raise", raise_attention, graph)  # on canonical graphs: few ways to write one thing
+    if "AttentionKeyGrad" in target.claims:
+        graph = step("split gradients", split_gradients, graph)
     graph = step("decompose", lambda g: decompose(g, claims_of(target)), graph)  # after the first canonicalize: its rules see composites whole
     return step("canonicalize decomposed", lambda g: canonicalize(g, rules), graph)
 
@@ -125,11 +127,13 @@ def _lower(graph: Graph, partition: Partition, build: Callable[[Graph], Program]
             _step(g, values, program, region)
             continue
         lowered = lower(g)
-        origins = tuple(dict.fromkeys(o for n in g.members for o in n.origins))
+        members = list(reversed(g.members))  # they joined readers first
+        origins = tuple(dict.fromkeys(o for n in members for o in n.origins))
+        ops = tuple([n.op.name for n in members if not floating(n)])
         flops: int = 0
         for n in g.members:
             flops = flops + n.op.flops(n)
-        call = Call(lowered.kernel, tuple(values[n] for n in lowered.nodes), lowered.errors, origins, flops)
+        call = Call(lowered.kernel, tuple(values[n] for n in lowered.nodes), lowered.errors, origins, flops, ops=ops)
         (program.setup if g.setup else program.calls).append(call)
         if g.setup:
             region.fixed.update(call.writes)

@@ -14,10 +14,11 @@ from typing import Any
 
 from ..runtime.config import DEBUG, DUMP
 from ..runtime.dim import text
+from .explain import report_of
 from .ir.graph import Graph
 from .ir.text import graph_text
 from .kernel.text import kernel_text
-from .passes.fuse import Partition, unfused
+from .passes.fuse import Partition, Refusal, unfused
 from .program.program import Branch, Call, HostStep, Loop, Program, Step, flat
 
 _SERIAL = count()
@@ -30,8 +31,8 @@ class Dump:
         self.name = name
         self.level = DEBUG.get()
         self.phases: dict[str, float] = {}
-        self.kernels: list[dict] = []
-        self.refusals: list[str] = []
+        self.emitted: dict[Call, dict] = {}
+        self.refusals: list[Refusal] = []
         self._stage = count()
         root = DUMP.get()
         self.folder: Path | None = None
@@ -64,8 +65,8 @@ class Dump:
 
     def fusion(self, partition: Partition, seconds: float) -> None:
         self.phase("fuse", seconds)
-        self.refusals = list(unfused(partition))
-        self._say(2, lambda: "\n".join(f"not fused: {line}" for line in self.refusals))
+        self.refusals.extend(partition.refusals)
+        self._say(2, lambda: "\n".join(f"not fused: {line}" for line in unfused(partition)))
 
     def program(self, program: Program) -> None:
         self._write("program.txt", lambda: program_text(program))
@@ -74,17 +75,16 @@ class Dump:
     def kernel(self, call: Call, code: Any, seconds: float, assembly: Callable[[], str]) -> None:
         """A kernel's code; ``code.fresh`` where this compilation made it."""
         self.phases["emit"] = self.phases.get("emit", 0.0) + seconds
-        self.kernels.append({"name": call.kernel.name, "symbol": code.symbol, "origins": list(call.origins), "cached": not code.fresh,
-                             "schedule": str(call.schedule or "loops"), "seconds": seconds, "text": kernel_text(call.kernel)})
+        self.emitted[call] = {"symbol": code.symbol, "cached": not code.fresh, "seconds": seconds, "text": kernel_text(call.kernel)}
         self._say(1, lambda: f"kerogen {self.name}: {call.kernel.name} {'compiled' if code.fresh else 'from cache'} {1e3 * seconds:.1f} ms")
         self._say(4, lambda: code.text)
         if code.fresh:
             self._say(6, assembly)
         self._write(f"{call.kernel.name}.ll", lambda: code.text)
 
-    def report(self) -> dict:
-        """Plain data for ``Executable.explain`` and ``stats``."""
-        return {"phases": dict(self.phases), "kernels": self.kernels, "refusals": self.refusals}
+    def report(self, program: Program, target: str) -> dict:
+        """Plain data for ``Executable.explain``."""
+        return report_of(program, self.emitted, self.refusals, self.phases, self.name, target)
 
 
 def program_text(program: Program) -> str:

@@ -253,6 +253,16 @@ def key(x):
     return x
 
 
+def exact(x):
+    """``key`` and the present values: what may be shared between compilations for other sizes of the same model (a Dim that is
+    compared records the outcome for *its* value)."""
+    if type(x) is Dim:
+        return ("dim", x.expr, int(x))
+    if type(x) is tuple:
+        return tuple([exact(v) for v in x])
+    return x
+
+
 def resolve(x: int, values: Mapping[str, int]) -> int:
     """A plain int: the value of ``x`` where the free dimensions have these values."""
     return evaluate(x.expr, values) if type(x) is Dim else int(x)
@@ -311,6 +321,14 @@ def replay(guards: Mapping) -> None:
     current = _GUARDS.get()
     if current is not None:
         current.update(guards)
+
+
+def guard_text(op: str, difference: Poly, outcome: bool) -> str:
+    """A recorded comparison in words: ``4*batch < 9``, or its opposite where it came out false."""
+    rest = _constant(tuple([(m, c) for m, c in difference if not m]))
+    left = text(_of(0, tuple([(m, c) for m, c in difference if m])))
+    sign = op if outcome else {"==": "!=", "<": ">=", "<=": ">"}[op]
+    return f"{left} {sign} {-rest}"
 
 
 def holds(guards: Mapping, values: Mapping[str, int]) -> bool:

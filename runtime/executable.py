@@ -29,11 +29,13 @@ from .context import Context, Stopped
 from .errors import ArgumentError, DTypeError, ModelFormatError, OutOfMemoryError, ShapeError, StateError, UnknownNameError
 from .plan import Plan, Port
 from .prepare import Store
-from .profile import Memory, Profile, Report, measure
+from .profile import Memory, Profile, measure
+from .report import Report
 from .runner import YIELDED
 
 PLANS = 32  # specialised plans kept
 BOUNDS = 64  # sets of sizes kept
+HISTORY = 100  # compilations that explain() tells of
 IDLE_BYTES = 256 * 2**20  # of idle contexts, beyond the one used last
 
 _array = attrgetter("array")
@@ -96,6 +98,7 @@ class Executable:
         self._state_lock = threading.RLock()
         self._compile_seconds = 0.0
         self._compiled = 0
+        self._history: list[dict[str, Any]] = []  # what was compiled for which sizes, for ``explain``
         for p in plans:
             self._add(p)
         _alive.add(self)
@@ -329,8 +332,10 @@ class Executable:
         return self._inspect(stage, dict(last.values) if last is not None else dict.fromkeys(self._signature.dims, 2))
 
     def explain(self) -> Report:
-        """What the compiler did: the report of the plan used last. Prints as an outline."""
-        return Report(self._plans[0].report if self._plans else {})
+        """What the compiler did: steps and the layers they compute, merges refused, host calls, of the plan used last; and for which sizes something was
+        compiled, why, and how long it took. Prints as an outline."""
+        with self._lock:
+            return Report({**self._plans[0].report, "specialisations": list(self._history)} if self._plans else {})
 
     def stats(self) -> dict[str, Any]:
         """Counts and seconds: plans compiled, sizes bound, setup steps run, cache hits."""
@@ -379,9 +384,13 @@ class Executable:
                 f"Specialise it before saving: exe.specialize(...). It has {kinds}"
             )
         began = time.perf_counter()
+        broken = self._plans[0].broken(values) if self._plans else ""
         fresh = self._compile(dict(values))
-        self._compile_seconds += time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        self._compile_seconds += seconds
         self._compiled += 1
+        self._history.append({"sizes": dict(values), "seconds": seconds, "reason": f"because {broken} before" if broken else "the first sizes"})
+        del self._history[:-HISTORY]
         self._add(fresh)
         return fresh
 
@@ -423,7 +432,7 @@ class Executable:
 
     def _trim(self, current: Bound) -> None:
         """Frees idle contexts of other sizes, longest unused first, beyond ``IDLE_BYTES``."""
-        idle = [(b, b.nbytes) for b in self._bounds.values() if b is not current and b.free]
+        idle = [(b, b.nbytes) for b in list(self._bounds.values()) if b is not current and b.free]  # another thread may clear it
         total = sum(n for _, n in idle)
         for b, n in idle:
             if total <= IDLE_BYTES:

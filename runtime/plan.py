@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .dim import holds, resolve, text
+from .dim import guard_text, holds, resolve, text
 from .dtype import DType
 
 
@@ -160,6 +160,13 @@ class Plan:
     def accepts(self, values: Mapping[str, int]) -> bool:
         """Whether this plan is right for these values of the free dimensions."""
         return all(v >= 1 for v in values.values()) and holds(dict(self.guards), values)
+
+    def broken(self, values: Mapping[str, int]) -> str:
+        """The first comparison that comes out otherwise at these values, as it was when the plan was made (""where none does)."""
+        for (op, difference), outcome in self.guards:
+            if not holds({(op, difference): outcome}, values):
+                return guard_text(op, difference, outcome)
+        return ""
 
     def number(self, x: int, values: Mapping[str, int]) -> int:
         return resolve(x, values)

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -128,41 +127,6 @@ def _both(a: Row, b: Row) -> Row:
     us = a.us + b.us
     rates = (a.gflops * a.us + b.gflops * b.us) / us, (a.gbytes * a.us + b.gbytes * b.us) / us
     return Row(a.name, a.origin, a.calls + b.calls, us, *rates)
-
-
-class Report(dict):
-    """A plan's report: plain data (a dict) that prints as an outline."""
-
-    def __str__(self) -> str:
-        return "\n".join(_outline(self, 0)) or "nothing to report"
-
-
-def _outline(x: Any, depth: int) -> list[str]:
-    pad = "  " * depth
-    if isinstance(x, dict):
-        out = []
-        for k, v in x.items():
-            if isinstance(v, (dict, list, tuple)) and v:
-                out.append(f"{pad}{k}")
-                out += _outline(v, depth + 1)
-            else:
-                out.append(f"{pad}{k}: {_short(v)}")
-        return out
-    if isinstance(x, (list, tuple)):
-        out = []
-        for v in x:
-            if isinstance(v, dict):
-                out.append(pad + "- " + ", ".join(f"{k}: {_short(w)}" for k, w in v.items()))
-            elif isinstance(v, (list, tuple)):
-                out.append(pad + "- " + ", ".join(_short(w) for w in v))
-            else:
-                out.append(f"{pad}- {_short(v)}")
-        return out
-    return [pad + _short(x)]
-
-
-def _short(v: Any) -> str:
-    return f"{v:.4g}" if isinstance(v, float) else str(v)
 
 
 @dataclass(frozen=True)

@@ -39,24 +39,29 @@ LAYERS = (
     # machine: what the CPU has, LLVM's assembler, the cache of objects.
     Layer("plan", ("runtime.plan",), ("packages", "base")),
     Layer("machine", ("runtime.cpu", "runtime.cache"), ("packages", "base")),
-    Layer("runtime", ("runtime.*",), ("packages", "base", "plan", "machine")),
+    # NumPy bodies of ops without a kernel form; the interpreter of programs calls them as the runtime does.
+    Layer("host", _in("runtime.host"), ("packages", "base", "plan")),
+    Layer("runtime", ("runtime.*",), ("packages", "base", "plan", "machine", "host")),
     Layer("target", ("compiler.target",), ("packages", "base")),
     Layer("ir", _in("compiler.ir"), ("packages", "base", "target")),
     # A kernel knows buffers, not graphs: never ir.
     Layer("kernel", _in("compiler.kernel"), ("packages", "base", "target")),
-    Layer("ops", _in("compiler.ops"), ("packages", "base", "target", "ir", "kernel")),
+    Layer("ops", _in("compiler.ops"), ("packages", "base", "host", "target", "ir", "kernel")),
     Layer("passes", _in("compiler.passes"), ("packages", "base", "target", "ir", "kernel", "ops")),
     Layer("schedule", _in("compiler.schedule"), ("packages", "base", "target", "kernel")),
     # Slots and their live ranges are a program's result, and a part of the plan's vocabulary.
-    Layer("program", _in("compiler.program"), ("packages", "base", "plan", "target", "kernel", "schedule")),
+    Layer("program", _in("compiler.program"), ("packages", "base", "plan", "host", "target", "kernel", "schedule")),
     Layer("emit", ("compiler.codegen.*",), ("packages", "base", "target", "kernel", "schedule", "program")),
     # The two backends never import each other.
     Layer("llvm", _in("compiler.codegen.llvm"), ("packages", "base", "machine", "target", "kernel", "schedule", "program", "emit")),
     Layer("triton", _in("compiler.codegen.triton"), ("packages", "base", "target", "kernel", "schedule", "program", "emit")),
     Layer(
         "pipeline",
-        ("compiler.pipeline", "compiler.stages", "compiler.dump", "compiler.check_kernels"),
-        ("packages", "base", "plan", "machine", "runtime", "target", "ir", "kernel", "ops", "passes", "schedule", "program", "emit", "llvm", "triton"),
+        (
+            "compiler.pipeline", "compiler.build", "compiler.regions", "compiler.emission", "compiler.stages", "compiler.dump", "compiler.explain",
+            "compiler.check_kernels",
+        ),
+        ("packages", "base", "plan", "machine", "host", "runtime", "target", "ir", "kernel", "ops", "passes", "schedule", "program", "emit", "llvm", "triton"),
     ),
     # The two front ends never import each other.
     Layer("keras", _in("frontends.keras"), ("packages", "base", "plan", "machine", "runtime", "ir", "ops", "pipeline")),

@@ -1,7 +1,8 @@
 """Kernel expressions: one small typed algebra for values and for indices.
 
 Expressions are immutable and interned: equal expressions are the same object, so ``is`` compares and identity keys memos.
-Indices are int64. Integer constants may be ``Dim`` (sizes that carry their expression); interning keeps 8 and batch = 8 apart.
+Indices are int64. Integer constants may be ``Dim`` (sizes that carry their expression); interning keeps 8 and batch = 8 apart,
+and batch = 8 and batch = 3.
 The lower-case functions build index arithmetic in a canonical linear form (``simplify`` has the rules); values are built by ``op``.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ...runtime.dim import Dim, key
+from ...runtime.dim import Dim, exact
 from ...runtime.dtype import DType, bool_, int64
 from ...runtime.errors import InternalError
 from .scalar_ops import ScalarOp
@@ -66,7 +67,7 @@ class Const(Expr):
     def _key(value) -> tuple:
         if type(value) is float:  # keeps -0.0 and nan apart from 0.0
             return ("f", value.hex())
-        return (type(value) is bool, key(value))
+        return (type(value) is bool, exact(value))
 
     def _keyed(self) -> tuple:
         return self._key(self.fields[0])
@@ -82,10 +83,10 @@ class Axis(Expr):
     __slots__ = ()
 
     def __new__(cls, name: str, extent: int):
-        return Expr.__new__(cls, int64, (), (name, extent), (name, key(extent)))
+        return Expr.__new__(cls, int64, (), (name, extent), (name, exact(extent)))
 
     def _keyed(self) -> tuple:
-        return (self.fields[0], key(self.fields[1]))
+        return (self.fields[0], exact(self.fields[1]))
 
     @property
     def name(self) -> str:
@@ -109,10 +110,10 @@ class Load(Expr):
         if len(index) != len(buffer.shape):
             raise InternalError(f"load of {buffer.name} {buffer.shape} with {len(index)} indices")
         extra = () if guard is None else (guard, other)
-        return Expr.__new__(cls, buffer.dtype, index + extra, (buffer, guard is not None), (buffer.key, guard is not None))
+        return Expr.__new__(cls, buffer.dtype, index + extra, (buffer, guard is not None), (buffer.identity, guard is not None))
 
     def _keyed(self) -> tuple:
-        return (self.fields[0].key, self.fields[1])
+        return (self.fields[0].identity, self.fields[1])
 
     @property
     def buffer(self):
@@ -201,10 +202,10 @@ class Check(Expr):
     __slots__ = ()
 
     def __new__(cls, index: Expr, size: int, code: int):
-        return Expr.__new__(cls, int64, (index,), (size, code), (key(size), code))
+        return Expr.__new__(cls, int64, (index,), (size, code), (exact(size), code))
 
     def _keyed(self) -> tuple:
-        return (key(self.fields[0]), self.fields[1])
+        return (exact(self.fields[0]), self.fields[1])
 
     @property
     def size(self) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ...runtime.dim import key
+from ...runtime.dim import exact, key
 from ...runtime.dtype import DType
 from .expr import Axis, Expr, Ref
 from .monoid import Monoid
@@ -38,6 +38,11 @@ class Buffer:
     @cached_property
     def key(self) -> tuple:
         return (self.name, key(self.shape), self.dtype.name, None if self.strides is None else key(self.strides))
+
+    @cached_property
+    def identity(self) -> tuple:
+        """``key`` with the present values of free sizes."""
+        return (self.key, exact(self.shape), None if self.strides is None else exact(self.strides))
 
     @cached_property
     def steps(self) -> tuple[int, ...]:

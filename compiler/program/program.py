@@ -54,6 +54,7 @@ class Call:
     origins: tuple[str, ...] = ()
     flops: int = 0
     schedule: object | None = None
+    ops: tuple[str, ...] = ()  # the graph ops that it computes, in order
 
     @property
     def reads(self) -> tuple[Value, ...]:
