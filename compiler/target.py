@@ -62,7 +62,9 @@ class Target:
     @property
     def claims(self) -> tuple[str, ...]:
         """The composite ops whose whole this backend has a template for."""
-        return () if self.arch == "cuda" else ("Attention", "AttentionGrad")
+        if self.arch == "cuda":
+            return ("Attention", "AttentionQueryGrad", "AttentionKeyGrad")
+        return ("Attention", "AttentionGrad")
 
     @property
     def key(self) -> str:

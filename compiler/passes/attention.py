@@ -18,14 +18,14 @@ from ..ir import location
 from ..ir.graph import Graph, Node, node
 from ..ir.rewrite import rebuild
 from ..ops import functional as f
-from ..ops.attention import Attention, AttentionGrad
+from ..ops.attention import Attention, AttentionGrad, AttentionKeyGrad, AttentionQueryGrad
 from ..ops.composite import Softmax
 from ..ops.constant import Full
 from ..ops.contract import DotGeneral
 from ..ops.elementwise import Add, Div, Mul, Sub
 from ..ops.logic import Select
 from ..ops.movement import Broadcast, Transpose
-from ..ops.result import Result
+from ..ops.result import Result, results
 
 _SWAP = (0, 2, 1, 3)
 LOW = -1e4  # a score of at most this much weighs nothing beside a real one
@@ -48,6 +48,24 @@ def raise_attention(graph: Graph) -> Graph:
     if found:
         graph = _replaced(graph, found)
     return _fold_results(_fold_operands(graph))
+
+
+def split_gradients(graph: Graph) -> Graph:
+    """``AttentionGrad`` as its two halves, for targets that claim these: one sums over keys, the other over queries."""
+
+    def halves(n: Node) -> Node:
+        if not (isinstance(n.op, Result) and isinstance(n.inputs[0].op, AttentionGrad)):
+            return n
+        (whole,) = n.inputs
+        if not whole.op.has_routine(whole):
+            return n
+        fields = {x.name: getattr(whole.op, x.name) for x in dataclasses.fields(whole.op)}
+        dq, *rows = results(node(AttentionQueryGrad(**fields), *whole.inputs))
+        if n.op.index == 0:
+            return dq
+        return results(node(AttentionKeyGrad(**fields), *whole.inputs, *rows))[n.op.index - 1]
+
+    return rebuild(graph, halves)
 
 
 def _replaced(graph: Graph, found: dict[Node, Node]) -> Graph:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ....runtime.dim import key
 from ....runtime.errors import InternalError
+from ...kernel.attention import Attend
 from ...kernel.ir import Kernel
 from ...kernel.routine import Routine
 from ...kernel.text import kernel_text
@@ -38,9 +39,12 @@ class Source:
 
 def emit_source(kernel: Kernel | Routine, schedule: TritonSchedule | None = None, narrow: bool | None = None) -> Source:
     """Triton source of ``kernel``. ``schedule``: see ``schedule.triton.choose``. ``narrow``: index arithmetic in 32 bits (default: where sizes allow)."""
+    from .attention import attention_source
     from .gemm import emit_dot
     from .generic import emit_generic
     from .routines import routine_source
+    if isinstance(kernel, Attend):
+        return attention_source(kernel)
     if isinstance(kernel, Routine):
         return routine_source(kernel)
     schedule = schedule or choose(kernel)

@@ -192,7 +192,7 @@ def test_one_plan_for_all_sizes() -> None:
     assert len(exe._plans) == 1
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_means_what_jax_means(seed: int) -> None:
     """jax.nn.dot_product_attention and its derivatives by jax.grad: masks with queries that see nothing, biases, grouped heads, causal."""
     jax = oracle("jax")
