@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...compiler import ops as F
+from ...runtime.dim import Dim
 from ...runtime.dtype import as_dtype
 from ...runtime.errors import ArgumentError
 from . import config
@@ -86,6 +87,8 @@ def draw_seed(seed: Any) -> Any:
 def _draw(name: str, body: Any, seed: Any, shape: Any, *tensors: Any, **attrs: Any) -> Any:
     """``body(key, step, shape, *tensors, **attrs)`` on nodes; at once where nothing is traced."""
     shape = tuple(shape) if isinstance(shape, (list, tuple)) else (shape,)
+    if any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or type(n) is not Dim and n < 0 for n in shape):
+        raise ArgumentError(f"random.{name.removeprefix('random_')}: the shape must be sizes >= 0, is {shape}")
     state = draw_seed(seed)
 
     def compute(state: Any, *xs: Any) -> Any:
@@ -130,32 +133,59 @@ def normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, se
     return _draw("random_normal", body, seed, shape, np.asarray(mean, dtype.np), np.asarray(stddev, dtype.np), dtype=dtype)
 
 
-def truncated_normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
-    """Normal values within two standard deviations: of eight candidates for every element the first that is inside (all eight miss with
-    probability 2e-11; the last is then clipped)."""
+def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None) -> Any:
+    """Normal values within two standard deviations."""
     dtype = _float(dtype)
 
-    def body(key: Any, step: Any, shape: tuple, dtype: Any) -> Any:
-        z = [F.random_normal(key, step, shape, i, dtype) for i in range(8)]
-        out = F.clip(z[-1], -2.0, 2.0)
-        for c in reversed(z[:-1]):
-            out = F.where(F.le(F.abs_(c), 2.0), c, out)
-        return F.add(F.mul(out, float(stddev)), float(mean))
+    def body(key: Any, step: Any, shape: tuple, mean: Any, std: Any, dtype: Any) -> Any:
+        return F.add(F.mul(F.random_truncated_normal(key, step, shape, 0, dtype), std), mean)
 
-    return _draw("truncated_normal", body, seed, shape, dtype=dtype) if not (mean or stddev != 1.0) else (
-        truncated_normal(shape, 0.0, 1.0, dtype, seed) * stddev + mean)
+    return _draw("truncated_normal", body, seed, shape, np.asarray(mean, dtype.np), np.asarray(stddev, dtype.np), dtype=dtype)
 
 
 def randint(shape: Any, minval: Any, maxval: Any, dtype: Any = "int32", seed: Any = None) -> Any:
-    """Integers in [minval, maxval)."""
+    """Integers in [minval, maxval), all of one probability."""
     dtype = as_dtype(dtype)
+    low, high = np.asarray(minval, np.int64), np.asarray(maxval, np.int64)
+    if (low >= high).any():
+        raise ArgumentError(f"random.randint draws from [minval, maxval), which [{minval}, {maxval}) leaves empty")
 
     def body(key: Any, step: Any, shape: tuple, low: Any, high: Any, dtype: Any) -> Any:
-        bits = F.cast(F.random_bits(key, step, shape, 0), "uint64")
-        span = F.cast(F.sub(high, low), "uint64")
-        return F.cast(F.add(F.cast(F.shift_right(F.mul(bits, span), 32), "int64"), low), dtype)
+        return F.random_integers(key, step, shape, low, high, 0, dtype)
 
-    return _draw("randint", body, seed, shape, np.asarray(minval, np.int64), np.asarray(maxval, np.int64), dtype=dtype)
+    return _draw("randint", body, seed, shape, low, high, dtype=dtype)
+
+
+def gamma(shape: Any, alpha: Any, dtype: Any = None, seed: Any = None) -> Any:
+    """Gamma with shape parameter alpha and scale 1; nan where alpha isn't positive."""
+
+    def body(key: Any, step: Any, shape: tuple, alpha: Any, dtype: Any) -> Any:
+        return F.random_gamma(key, step, alpha, shape, 0, dtype)
+
+    return _draw("gamma", body, seed, shape, _parameter(alpha), dtype=_float(dtype))
+
+
+def beta(shape: Any, alpha: Any, beta: Any, dtype: Any = None, seed: Any = None) -> Any:
+    """Beta(alpha, beta); nan where a parameter isn't positive."""
+
+    def body(key: Any, step: Any, shape: tuple, a: Any, b: Any, dtype: Any) -> Any:
+        return F.random_beta(key, step, a, b, shape, 0, dtype)
+
+    return _draw("beta", body, seed, shape, _parameter(alpha), _parameter(beta), dtype=_float(dtype))
+
+
+def binomial(shape: Any, counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None) -> Any:
+    """How many of ``counts`` trials succeed, each with probability ``probabilities``."""
+
+    def body(key: Any, step: Any, shape: tuple, n: Any, p: Any, dtype: Any) -> Any:
+        return F.random_binomial(key, step, n, p, shape, 0, dtype)
+
+    return _draw("binomial", body, seed, shape, _parameter(counts), _parameter(probabilities), dtype=_float(dtype))
+
+
+def _parameter(x: Any) -> Any:
+    """A distribution's parameter: numbers as ``floatx``."""
+    return np.asarray(x, as_dtype(config.floatx()).np) if isinstance(x, (int, float, list, tuple)) else x
 
 
 def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
@@ -179,30 +209,25 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
 
 
 def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any = None) -> Any:
-    """(rows, num_samples) classes drawn with the probabilities softmax(logits), by the Gumbel-max rule."""
+    """(rows, num_samples) classes drawn with the probabilities softmax(logits)."""
     dtype = as_dtype(dtype)
 
     def body(key: Any, step: Any, shape: tuple, x: Any, dtype: Any) -> Any:
-        u = F.random_uniform(key, step, (x.shape[0], shape[0], x.shape[1]), 0, "float32")
-        gumbel = F.neg(F.log(F.neg(F.log(F.add(u, 2.0**-25)))))
-        return F.argmax(F.add(F.expand_dims(F.cast(x, "float32"), 1), gumbel), 2, dtype=dtype)
+        return F.random_categorical(key, step, x, shape[0], 0, dtype)
 
     return _draw("categorical", body, seed, (num_samples,), logits, dtype=dtype)
 
 
 def shuffle(x: Any, axis: int = 0, seed: Any = None) -> Any:
-    """A random permutation along ``axis``: the order of random keys, from comparing all pairs."""
+    """The slices along ``axis`` in a random order."""
 
     def body(key: Any, step: Any, shape: tuple, x: Any, axis: int) -> Any:
-        n = x.shape[axis]
-        bits = F.cast(F.random_bits(key, step, (n,), 0), "int64")
-        # (bits, position) are distinct, so the ranks are a permutation.
-        ranked = F.add(F.mul(bits, n), F.cast(F.iota((n,)), "int64"))
-        rank = F.sum_(F.cast(F.lt(F.expand_dims(ranked, 0), F.expand_dims(ranked, 1)), "int32"), 1)
-        return F.take(x, rank, axis)
+        return F.shuffle(key, step, x, axis)
 
     x = x if isinstance(x, Tensor) or current_scope() is not None else as_array(x)
     return _draw("shuffle", body, seed, (), x, axis=axis)
 
 
-__all__ = ["SeedGenerator", "categorical", "dropout", "normal", "randint", "shuffle", "truncated_normal", "uniform"]
+__all__ = [
+    "SeedGenerator", "beta", "binomial", "categorical", "dropout", "gamma", "normal", "randint", "shuffle", "truncated_normal", "uniform",
+]
