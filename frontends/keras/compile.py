@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...runtime.errors import StateError
-from .layer import training_phase
 from .model import Model
+from .phase import training_phase
 from .structure import flatten, pack_as
 from .tensor import Tensor
 from .trace import ArgSpec, Traced

@@ -117,6 +117,9 @@ class CompileLoss:
 
     def __init__(self, loss: Any, loss_weights: Any, output_names: list[str] | None):
         self.loss, self.loss_weights, self.output_names = loss, loss_weights, output_names
+        for name in flatten(loss):  # a name that is wrong is told when compile() is called
+            if isinstance(name, str) and name.lower() not in ("crossentropy", "ce"):
+                losses_module.get(name)
         self.reset()
 
     def reset(self) -> None:
@@ -153,7 +156,10 @@ class CompileLoss:
 
         total = None
         for i, loss, weight, mean in self._parts:
-            value = ops.cast(loss(labels[i], preds[i], weights[i]), "float32")
+            try:
+                value = ops.cast(loss(labels[i], preds[i], weights[i]), "float32")
+            except ShapeError as e:
+                raise ShapeError(f"output '{names[i]}': {e}") from e
             if len(value.shape):
                 value = ops.sum(value)
             if mean is not None:
@@ -188,6 +194,9 @@ class CompileMetrics:
         for what, given in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
             if given is not None and not isinstance(given, (list, tuple, Mapping)):
                 raise ArgumentError(f"{what} is a list, a tuple or a dictionary of metrics, not {given!r}")
+        for name in flatten([metrics, weighted_metrics]):
+            if isinstance(name, str) and name.lower() not in ("accuracy", "acc"):
+                metrics_module.get(name)
         self.given, self.weighted, self.output_names = metrics, weighted_metrics, output_names
         self.reset()
 

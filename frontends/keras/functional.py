@@ -11,12 +11,14 @@ from typing import Any
 from ...runtime.errors import ArgumentError, ShapeError
 from .functional_config import functional_from_config, serialize_node
 from .functional_graph import clone_between, map_graph, producer
-from .layer import Layer, _unique, current_training, training_phase
+from .layer import Layer
 from .model import Model
 from .operation import Operation
+from .phase import current_training, training_phase
 from .structure import flatten, is_nested, map_structure, pack_as, same_structure
 from .tensor import KerasTensor, Tensor, known_shape
 from .trace import ArgSpec
+from .tracking import unique
 
 
 class Functional(Model):
@@ -65,7 +67,7 @@ class Functional(Model):
     def _own_layers(self) -> list[Layer]:
         # The graph's layers, then those kept as attributes of a subclass.
         mine = [op for op in self.__dict__.get("_operations", ()) if isinstance(op, Layer)]
-        return _unique(mine, [x for x in self._tracked() if isinstance(x, Layer)])
+        return unique(mine, [x for x in self._tracked() if isinstance(x, Layer)])
 
     @property
     def inputs(self) -> list[KerasTensor]:

@@ -6,66 +6,39 @@ and makes graph nodes. Arrays: an executable of the layer computes at once; it i
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ...compiler.ir import location
-from ...runtime.dim import Dim
 from ...runtime.dtype import as_dtype
 from ...runtime.errors import ArgumentError, ShapeError, StateError
 from . import dtype_policy as policies
 from . import regularizers
+from .eager import EagerCalls
 from .input_spec import InputSpec as InputSpec
 from .input_spec import check_inputs
-from .layer_call import Call, error_context
+from .layer_call import Call, constructing, error_context
 from .naming import current_path, name_scope
-from .operation import _DEFAULT_CONFIGS, Operation, SymbolicNode, has_symbolic, infer
-from .structure import flatten, is_nested, map_shapes, map_structure, pack_as
+from .operation import _DEFAULT_CONFIGS, SymbolicNode, has_symbolic, infer
+from .phase import current_training, training_phase
+from .structure import flatten, map_shapes, map_structure
 from .tensor import EagerTensor, KerasTensor, Tensor, known_shape
-from .trace import ArgSpec, as_array, compile_function, current_scope
+from .trace import current_scope
+from .tracking import Tracking, note_change
 from .variable import Variable, autocast
 
-# ``training`` of the outermost call, for layers inside that aren't told.
-_TRAINING: ContextVar[tuple[Any] | None] = ContextVar("kerogen_training", default=None)
-# Counts changes after which traced layers may compute something else: ``trainable``, attributes of built layers.
-_CHANGES = [0]
 
-# Attributes of the machinery: never walked for variables and sublayers.
-_MACHINERY = frozenset({"_inbound_nodes", "_outbound_nodes", "_executables", "_functional", "_auto_config", "_input_spec", "_build_shapes", "_losses",
-                        "_own_variables", "optimizer", "_optimizer"})
-
-
-def changes() -> int:
-    """A number that grows whenever a layer changes in a way that its traces don't know of."""
-    return _CHANGES[0]
-
-
-@contextlib.contextmanager
-def training_phase(training: Any) -> Iterator[None]:
-    """Layers called inside compute for training (True), inference (False) or by their own default (None)."""
-    token = _TRAINING.set((training,))
-    try:
-        yield
-    finally:
-        _TRAINING.reset(token)
-
-
-def current_training() -> Any:
-    context = _TRAINING.get()
-    return None if context is None else context[0]
-
-
-class Layer(Operation):
+class Layer(EagerCalls, Tracking):
     """Keras' Layer. Subclasses define ``__init__``, ``build(input_shape)`` (variables, by ``add_weight``), ``call``, and ``get_config``."""
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = constructing(cls.__dict__["__init__"])  # type: ignore[method-assign]
         if "build" in cls.__dict__:
             cls.build = _building(cls.__dict__["build"])
         if "call" in cls.__dict__:
@@ -73,6 +46,7 @@ class Layer(Operation):
 
     _signature: inspect.Signature = inspect.signature(lambda self, *args, **kwargs: None)
 
+    @constructing
     def __init__(self, *, activity_regularizer: Any = None, trainable: bool = True, dtype: Any = None, autocast: bool = True, name: str | None = None,
                  **kwargs: Any):
         input_shape = kwargs.pop("input_shape", None)
@@ -100,101 +74,7 @@ class Layer(Operation):
         self.supports_masking = type(self).compute_mask is not Layer.compute_mask
         self._super_called = True
 
-    def _check_super_called(self) -> None:
-        if not self.__dict__.get("_super_called"):
-            raise StateError(f"in {type(self).__name__}, call super().__init__() first in __init__()")
-
-    # Tracking: variables and sublayers are found where they are kept, in attributes and in lists and dicts of them -------------------------------------
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        d = self.__dict__
-        if not name.startswith("_") and name != "built" and d.get("built") and current_scope() is None and d.get(name, _MISSING) is not value:
-            if isinstance(value, (bool, int, float, str, type(None))) and self._setting_matters(name):
-                _CHANGES[0] += 1
-        object.__setattr__(self, name, value)
-
-    def _setting_matters(self, name: str) -> bool:
-        """Whether setting this attribute of a built layer may change what it computes."""
-        return True
-
-    def _tracked(self) -> Iterator[Any]:
-        """Variables, layers and seed generators among the attributes, in the order in which they were first set."""
-        seen: set[int] = set()
-        for v in self.__dict__.get("_own_variables", ()):
-            seen.add(id(v))
-            yield v
-        for name, value in list(self.__dict__.items()):
-            if name not in _MACHINERY:
-                yield from _walk(value, seen)
-
-    def _own_layers(self) -> list[Layer]:
-        self._check_super_called()
-        return [x for x in self._tracked() if isinstance(x, Layer)]
-
-    @property
-    def _layers_inside(self) -> list[Layer]:
-        return self._own_layers()
-
-    def _own(self) -> list[Variable]:
-        """Own variables: those made trainable first, then the others, in the order of creation."""
-        self._check_super_called()
-        mine = [x for x in self._tracked() if isinstance(x, Variable)]
-        return [v for v in mine if v.born_trainable] + [v for v in mine if not v.born_trainable]
-
-    def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list[Layer]:
-        out: list[Layer] = [self] if include_self else []
-        seen: set[int] = set()
-        todo = list(self._own_layers())
-        while todo:
-            layer = todo.pop(0)
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                out.append(layer)
-                if recursive:
-                    todo = layer._own_layers() + todo
-        return out
-
-    @property
-    def weights(self) -> list[Variable]:
-        """The variables, sublayers' included: what is saved. Seeds and metrics are not among them."""
-        return _unique(self._own(), *[layer.weights for layer in self._own_layers()])
-
-    @property
-    def variables(self) -> list[Variable]:
-        """``weights`` and the states of seed generators."""
-        seeds = [x.state for x in self._tracked() if _is_seed_generator(x)]
-        return _unique(self._own(), seeds, *[layer.variables for layer in self._own_layers()])
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        return [v for v in self.weights if v.trainable] if self.trainable else []
-
-    @property
-    def non_trainable_weights(self) -> list[Variable]:
-        return [v for v in self.weights if not v.trainable] if self.trainable else self.weights
-
-    @property
-    def trainable_variables(self) -> list[Variable]:
-        return [v for v in self.variables if v.trainable] if self.trainable else []
-
-    @property
-    def non_trainable_variables(self) -> list[Variable]:
-        return [v for v in self.variables if not v.trainable] if self.trainable else self.variables
-
-    @property
-    def trainable(self) -> bool:
-        """Whether training changes the variables; setting it sets it for every sublayer."""
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        self._trainable = bool(value)
-        _CHANGES[0] += 1
-        for v in self._own():
-            if v.born_trainable:
-                v.trainable = bool(value)
-        for layer in self._own_layers():
-            layer.trainable = bool(value)
+    # Variables ------------------------------------------------------------------------------------------------------------------------------------------
 
     def add_weight(self, shape: Any = None, initializer: Any = None, dtype: Any = None, trainable: bool = True, autocast: bool = True,
                    regularizer: Any = None, constraint: Any = None, aggregation: str = "none", overwrite_with_gradient: bool = False,
@@ -220,27 +100,6 @@ class Layer(Operation):
 
     add_variable = add_weight
 
-    def get_weights(self) -> list[np.ndarray]:
-        """Copies of the values of ``weights``, in their order."""
-        return [v.numpy() for v in self.weights]
-
-    def set_weights(self, weights: list) -> None:
-        """Sets the values of ``weights``; the list has one array of the right shape for each."""
-        mine = self.weights
-        if len(mine) != len(weights):
-            raise ShapeError(f"{type(self).__name__} '{self.name}' has {len(mine)} weights ({', '.join(v.path for v in mine)}); set_weights got {len(weights)}")
-        for v, w in zip(mine, weights):
-            if v.shape != np.shape(w):
-                raise ShapeError(f"{type(self).__name__} '{self.name}': weight '{v.path}' has shape {v.shape}, set_weights got {np.shape(w)} for it")
-        for v, w in zip(mine, weights):
-            v.assign(np.asarray(w))
-
-    def count_params(self) -> int:
-        """The number of scalars in ``weights``."""
-        if not self.built:
-            raise StateError(f"{type(self).__name__} '{self.name}' isn't built, so it has no weights to count; build it with build(input_shape), or call it")
-        return sum(v.size for v in self.weights)
-
     # Dtypes ---------------------------------------------------------------------------------------------------------------------------------------------
 
     @property
@@ -250,7 +109,7 @@ class Layer(Operation):
     @dtype_policy.setter
     def dtype_policy(self, value: Any) -> None:
         self._dtype_policy = policies.get(value)
-        _CHANGES[0] += 1
+        note_change()
 
     @property
     def compute_dtype(self) -> str:
@@ -468,59 +327,6 @@ class Layer(Operation):
         place = {id(layer): i for i, layer in enumerate(self._flatten_layers())}
         return [loss for owner, loss in sorted([x for x in losses if id(x[0]) in place], key=lambda x: place[id(x[0])])]
 
-    # Eager calls ----------------------------------------------------------------------------------------------------------------------------------------
-
-    def _eager_call(self, args: tuple, kwargs: dict) -> Any:
-        leaves = flatten((args, kwargs))
-        arrays: list[np.ndarray] = []
-        marks: list = []
-        for x in leaves:
-            if isinstance(x, (np.ndarray, EagerTensor, Variable, np.generic)) or hasattr(x, "__array__"):
-                arrays.append(self._eager_array(x))
-                marks.append(None)
-            else:
-                marks.append(_hashable(x))
-        if not arrays and args:
-            # Lists of numbers, and numbers, where a tensor is due
-            first = self._eager_array(args[0])
-            return self._eager_call((first, *args[1:]), kwargs)
-        specs = self._eager_specs(arrays)
-        key = (tuple([(s.shape, s.dtype) for s in specs]), tuple(marks), _layout((args, kwargs)), current_training(), changes())
-        exe = self._executables.get(key)
-        if exe is None:
-            sizes = {d: n for s, a in zip(specs, arrays) for d, n in zip(s.shape, a.shape) if isinstance(d, str)}
-
-            def fn(*tensors: Tensor) -> Any:
-                it = iter(tensors)
-                a, k = pack_as((args, kwargs), [next(it) if m is None else x for x, m in zip(leaves, marks)])
-                scope = current_scope()
-                before = len(scope.losses)
-                out = self._traced_call(a, k)
-                return out, self._ordered_losses(scope.losses[before:])
-
-            exe = compile_function(fn, tuple(specs), name=self.name, sizes=sizes)
-            if self.__dict__["built"] and key[-1] != changes():
-                key = (*key[:-1], changes())
-            if len(self._executables) > 64:
-                self._executables.clear()
-            self._executables[key] = exe
-        out, losses = exe(*arrays)
-        object.__setattr__(self, "_losses", losses)
-        return out
-
-    def _eager_array(self, x: Any) -> np.ndarray:
-        a = as_array(x)
-        if self.autocast and as_dtype(a.dtype).is_float and as_dtype(self.input_dtype).is_float:
-            a = a.astype(as_dtype(self.input_dtype).np, copy=False)
-        return a
-
-    def _eager_specs(self, arrays: list[np.ndarray]) -> list[ArgSpec]:
-        """The first axis is free where all arrays share it."""
-        first = {a.shape[0] if a.ndim else None for a in arrays}
-        free = len(first) == 1 and None not in first
-        return [ArgSpec((("batch", *a.shape[1:]) if free else a.shape), as_dtype(a.dtype).name, "inputs" if i == 0 else f"inputs_{i}")
-                for i, a in enumerate(arrays)]
-
     # Configuration --------------------------------------------------------------------------------------------------------------------------------------
 
     def get_config(self) -> dict:
@@ -540,7 +346,6 @@ class Layer(Operation):
 
 
 _DEFAULT_CONFIGS.add(Layer.get_config)
-_MISSING = object()
 
 
 def _building(build: Callable) -> Callable:
@@ -569,30 +374,6 @@ def _as_shape(x: Any) -> Any:
     return tuple(x) if isinstance(x, list) and all(d is None or isinstance(d, int) for d in x) else x
 
 
-def _walk(value: Any, seen: set[int]) -> Iterator[Any]:
-    if isinstance(value, (Variable, Layer)) or _is_seed_generator(value):
-        if id(value) not in seen:
-            seen.add(id(value))
-            yield value
-    elif is_nested(value):
-        for v in value.values() if isinstance(value, Mapping) else value:  # a dict in the order of insertion, as Keras tracks it
-            yield from _walk(v, seen)
-
-
-def _is_seed_generator(x: Any) -> bool:
-    from .random import SeedGenerator
-
-    return isinstance(x, SeedGenerator)
-
-
-def _unique(*lists: list) -> list:
-    out: dict[int, Any] = {}
-    for items in lists:
-        for x in items:
-            out.setdefault(id(x), x)
-    return list(out.values())
-
-
 def _mask_of(x: Any) -> Any:
     return getattr(x, "_keras_mask", None)
 
@@ -603,22 +384,3 @@ def _as_tensor(x: Any) -> Any:
     from .trace import as_node
 
     return Tensor(as_node(x))
-
-
-def _hashable(x: Any) -> Any:
-    if isinstance(x, Dim):
-        return int(x)
-    try:
-        hash(x)
-    except TypeError:
-        return ("object", id(x))
-    return (type(x).__name__, x)
-
-
-def _layout(x: Any) -> Any:
-    """A hashable picture of a structure."""
-    if isinstance(x, dict):
-        return ("dict", *[(k, _layout(x[k])) for k in x])
-    if isinstance(x, (list, tuple)):
-        return ("list", *[_layout(v) for v in x])
-    return None

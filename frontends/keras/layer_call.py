@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.errors import ArgumentError, KerogenError
@@ -58,3 +60,38 @@ def error_context(layer: Layer, call: Call) -> Iterator[None]:
             new._kerogen_layer = layer.name
             raise new from e
         raise
+
+
+def constructing(init: Callable) -> Callable:
+    """A layer's constructor whose errors name the class, and the layer where it was given a name."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def wrapper(self: Layer, *args: Any, **kwargs: Any) -> None:
+        try:
+            init(self, *args, **kwargs)
+        except KerogenError as e:
+            raise _of_constructor(self, kwargs.get("name"), e) from e
+        except TypeError as e:
+            try:
+                signature.bind(self, *args, **kwargs)
+            except TypeError as problem:
+                takes = ", ".join([n for n in signature.parameters if n not in ("self", "kwargs")])
+                raise _of_constructor(self, kwargs.get("name"), ArgumentError(f"{problem}; its arguments are {takes}")) from e
+            raise
+
+    return wrapper
+
+
+def _of_constructor(layer: Layer, name: Any, e: KerogenError) -> KerogenError:
+    if getattr(e, "_kerogen_layer", None) is not None:
+        return e
+    own, text = type(layer).__name__, str(e)
+    label = f"{own} '{name}'" if isinstance(name, str) else own
+    if text.startswith((f"{own}:", f"{own} got")):
+        text = label + text[len(own):]
+    elif label not in text:
+        text = f"{label}: {text}"
+    new: Any = type(e)(text)
+    new._kerogen_layer = name or own
+    return new

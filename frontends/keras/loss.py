@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...runtime.errors import ArgumentError
+from ...runtime.errors import ArgumentError, ShapeError
 from .naming import auto_name
+from .structure import flatten
+from .tensor import known_shape
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
 
@@ -100,7 +102,10 @@ class Loss:
 
         mask = mask_of(y_pred)
         y_pred = _cast_all(y_pred, self.dtype)
-        losses = self.call(_cast_all(y_true, self.dtype), y_pred)
+        try:
+            losses = self.call(_cast_all(y_true, self.dtype), y_pred)
+        except ShapeError as e:
+            raise ShapeError(f"loss '{self.name}': labels of shape {_shapes(y_true)} don't fit predictions of shape {_shapes(y_pred)} ({e})") from e
         own = mask_of(losses)
         if own is not None:
             mask = own if mask is None else ops.logical_and(mask, own)
@@ -125,3 +130,7 @@ def _cast_all(x: Any, dtype: str) -> Any:
     if isinstance(x, (list, tuple)) and any(hasattr(v, "shape") and len(v.shape) for v in x):
         return type(x)([_cast_all(v, dtype) for v in x])
     return ops.cast(ops.convert_to_tensor(x), dtype)
+
+
+def _shapes(x: Any) -> str:
+    return ", ".join([str(known_shape(tuple(v.shape))) for v in flatten(x) if hasattr(v, "shape")]) or repr(x)

@@ -49,6 +49,9 @@ class Optimizer:
             )
         if kwargs:
             raise ArgumentError(f"{own}: unknown argument(s) {', '.join(kwargs)}")
+        for what, clip in (("clipnorm", clipnorm), ("clipvalue", clipvalue), ("global_clipnorm", global_clipnorm)):
+            if clip is not None and (isinstance(clip, bool) or not isinstance(clip, (int, float)) or clip <= 0):
+                raise ArgumentError(f"{own}: {what} must be a positive number, got {clip!r}")
         if sum(c is not None for c in (clipnorm, clipvalue, global_clipnorm)) > 1:
             raise ArgumentError(
                 f"{own}: only one of clipnorm, clipvalue and global_clipnorm can be set, got {clipnorm}, {clipvalue}, {global_clipnorm}"

@@ -8,12 +8,14 @@ from typing import Any
 
 from ...runtime.errors import ArgumentError, StateError
 from .functional import Functional
-from .layer import Layer, _unique, current_training, training_phase
+from .layer import Layer
 from .layers.input_layer import InputLayer
 from .model import Model
+from .phase import current_training, training_phase
 from .structure import is_shape
 from .tensor import KerasTensor
 from .trace import ArgSpec
+from .tracking import unique
 
 
 class Sequential(Model):
@@ -123,7 +125,7 @@ class Sequential(Model):
         return None
 
     def _own_layers(self) -> list[Layer]:
-        return _unique(self.__dict__.get("_stack", []), [x for x in self._tracked() if isinstance(x, Layer)])
+        return unique(self.__dict__.get("_stack", []), [x for x in self._tracked() if isinstance(x, Layer)])
 
     @property
     def layers(self) -> list[Layer]:

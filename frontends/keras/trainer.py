@@ -17,9 +17,9 @@ from . import data_adapter, train_step
 from . import optimizers as optimizers_module
 from .callback import CallbackList, History
 from .compile_arguments import CompileLoss, CompileMetrics
-from .layer import changes
 from .metric import Mean, Metric
 from .structure import flatten, map_structure
+from .tracking import changes
 
 
 def _floats(logs: dict[str, Any]) -> dict[str, Any]:

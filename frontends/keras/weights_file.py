@@ -17,9 +17,10 @@ import numpy as np
 
 from ...runtime.dtype import as_dtype, bfloat16
 from ...runtime.errors import KerogenError, ModelFormatError
-from .layer import Layer, _is_seed_generator
+from .layer import Layer
 from .naming import snake_case
 from .optimizer import Optimizer
+from .tracking import is_seed_generator
 from .trainer import Trainer
 from .variable import Variable
 
@@ -54,7 +55,7 @@ def _skipped() -> frozenset[str]:
 
 
 def is_saveable(x: Any) -> bool:
-    return isinstance(x, (Layer, Optimizer)) or _is_seed_generator(x)
+    return isinstance(x, (Layer, Optimizer)) or is_seed_generator(x)
 
 
 def own_variables(x: Any) -> list[Variable]:
@@ -68,7 +69,7 @@ def parts(x: Any) -> Iterator[tuple[str, Any]]:
     """(attribute, value) of what an object is made of: for models first their layers, then every attribute by name, leading
     underscores last.
     """
-    if isinstance(x, (Optimizer,)) or _is_seed_generator(x):
+    if isinstance(x, (Optimizer,)) or is_seed_generator(x):
         return
     if _is_container(x):
         yield "layers", x.layers
@@ -300,7 +301,7 @@ def _read_object(reader: Reader, path: str, x: Any, values: list, custom: list, 
         if isinstance(x, Optimizer):  # the model works without: start the optimizer afresh, and say so
             skipped.append(message + ("; the optimizer's state isn't restored" if names else "; the file has no optimizer state"))
             return
-        if _is_seed_generator(x) and not names:
+        if is_seed_generator(x) and not names:
             return  # files from before seeds were saved
         raise ModelFormatError(
             message

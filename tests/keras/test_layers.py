@@ -250,7 +250,7 @@ BAD = [
     (lambda: layers.Conv2D(6, 3, padding="full"), ArgumentError, "padding is one of valid, same, not 'full'"),
     (lambda: layers.Conv2D(6, 3, strides=2, dilation_rate=2), ArgumentError, "can't both exceed 1"),
     (lambda: layers.Conv2D(6, (3, 3, 3)), ArgumentError, "needs 2 values"),
-    (lambda: layers.Dropout(1.5), ArgumentError, r"rate must be in \[0, 1\], got 1.5"),
+    (lambda: layers.Dropout(1.5), ArgumentError, r"rate must be a number in \[0, 1\], got 1.5"),
     (lambda: layers.Permute((1, 3)), ArgumentError, "permutation"),
     (lambda: layers.Dense(4, name="head")(np.zeros((3,), np.float32)), ShapeError, "Dense 'head'.*ndim=2.*rank 1"),
     (lambda: layers.Conv2D(4, 3, name="c")(np.zeros((2, 8, 3), np.float32)), ShapeError, r"Conv2D 'c'.*got shape \(None, 8, 3\) of rank 3"),

@@ -19,6 +19,8 @@ from .regularization import Dropout, check_seed
 class _Projected(Layer):
     """What both share: projections of query, key, value and result, the masks, the attention between them."""
 
+    _dropout_layer: Dropout
+
     def __init__(self, dropout: float, use_bias: bool, sliding_window: int | None, flash_attention: bool | None, weights: dict, use_gate: bool,
                  seed: int | None, **kwargs: Any):
         super().__init__(**kwargs)

@@ -109,10 +109,13 @@ class RepeatVector(Layer):
 
 def _pairs(value: Any, n: int, name: str) -> tuple[tuple[int, int], ...]:
     """((before, after), ...): from one number, one per axis, or pairs."""
+    layer, argument = name.split(": ")
+
     def width(x: Any) -> int:
-        if integer(*name.split(": "), x) < 0:
+        n = integer(layer, argument, x)
+        if n < 0:
             raise ArgumentError(f"{name} must be widths of at least 0, got {value!r}")
-        return x.__index__()
+        return n
 
     if isinstance(value, int):
         return ((width(value), width(value)),) * n
