@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 
 import kerogen as kg
 from kerogen import layers
+from kerogen.compiler import ops as f
+from kerogen.compiler.ir import location
+from kerogen.compiler.ir.graph import Graph, leaf
+from kerogen.compiler.ir.types import TensorType
+from kerogen.compiler.passes.canonicalize import canonicalize
 from kerogen.runtime.dim import Dim, exact
 from kerogen.runtime.dtype import float32
 from kerogen.runtime.report import every_step
+from tests.compare import assert_same_bits
 
 
 def network() -> kg.Model:
@@ -67,3 +74,27 @@ def test_expressions_over_equal_sizes_of_other_values_are_not_shared() -> None:
     first, second = (Load(Buffer("x", (n,), float32), (a,)) for n in (small, large))
     assert int(first.buffer.shape[0]) == 3 and int(second.buffer.shape[0]) == 300
     assert exact((small, 2)) != exact((large, 2))
+
+
+def test_kernels_of_a_derivative_name_the_layers_and_the_first_error_is_told() -> None:
+    """An index out of range is met by the lookup and again by its derivative: what the user reads is the lookup's, with the layer."""
+    model = kg.Sequential([kg.Input((5,), dtype="int32"), layers.Embedding(7, 4, name="table"), layers.Flatten(), layers.Dense(2, name="head")])
+    model.compile(optimizer="sgd", loss="mse")
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 7, (8, 5)).astype(np.int32), rng.standard_normal((8, 2)).astype(np.float32)
+    model.fit(x, y, verbose=0)
+    before = model.get_weights()
+    x[3, 2] = 9
+    with pytest.raises(kg.errors.IndexRangeError, match=r"Take: an index is outside \[0, 7\) \(in sequential\S*/table\)"):
+        model.fit(x, y, verbose=0)
+    for a, b in zip(model.get_weights(), before):
+        assert_same_bits(a, b)
+
+
+def test_passes_keep_where_a_node_came_from() -> None:
+    """A node that a pass makes anew over other operands belongs to the layer that the old one belonged to."""
+    x = leaf("x", TensorType((3, 4), float32))
+    with location.scope("layer"):
+        y = f.exp(f.add(x, 0.0))  # the sum goes, so the exponential is made anew
+    (new,) = canonicalize(Graph((x,), (y,))).outputs
+    assert new is not y and new.inputs == (x,) and new.origins == ("layer",)

@@ -57,8 +57,8 @@ def canonicalize(graph: Graph, rules: dict[type, tuple[Rule, ...]] | None = None
     def convert(root: Node) -> Node:
         for n in _not_yet(root, memo):
             inputs = tuple([memo.get(i, i) for i in n.inputs])
-            same = n if all(a is b for a, b in zip(inputs, n.inputs)) else node(n.op, *inputs)
             with location.keep(n.origins):
+                same = n if all(a is b for a, b in zip(inputs, n.inputs)) else node(n.op, *inputs)
                 out = simplest(same) if same is n or same not in memo else memo[same]
             memo[n] = out
             memo[out] = out

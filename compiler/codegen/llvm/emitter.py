@@ -407,7 +407,9 @@ class LLVMEmitter:
         base = self._error_base()  # here: what is loaded in the branch is not known after it
         with b.when(b.any(bad), "outside"):
             word = b.load(b.gep(self.tls, const("i64", 1), "ptr"), "ptr")
-            b.store(b.add(base, const("i64", e.code)), word)
+            # The first error is the one to tell of: what comes after works on a clamped index.
+            known = b.load(word, "i64")
+            b.store(b.select(b.icmp("eq", known, const("i64", 0)), b.add(base, const("i64", e.code)), known), word)
         return b.select(inside, x, const(x.type, 0))
 
     def _error_base(self) -> Value:
