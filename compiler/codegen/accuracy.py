@@ -1,14 +1,15 @@
 """How far each function of floats may be from the true value, in units of the last place (ULP) of the result.
 
-One table for both backends. ``tests/codegen/llvm/test_math.py`` and ``tests/codegen/triton/test_math.py`` draw arguments from every
-binade, of both signs, denormals, the neighbourhood of hard arguments and the special values, and hold every function to its row
-against an oracle of higher precision. 16-bit floats are computed in float32 and rounded once more.
+One table for both backends. ``tests/codegen/llvm/test_math.py`` and ``tests/codegen/triton/test_math.py`` draw arguments from
+every binade, of both signs, denormals, the neighbourhood of hard arguments and the special values, and hold every function to
+its row against an oracle of higher precision. 16-bit floats are computed in float32 and rounded once more.
 
 ``float32`` and ``float64`` are the LLVM backend's bounds where the target has fused multiply-add; with two roundings instead
-(x86-64-v2) add ``without_fma``. ``triton`` are the Triton backend's for float32 and float64, measured in Triton's interpreter. ``exp``,
-``exp2``, ``log``, ``log2``, ``sin``, ``cos`` and ``erf`` are Triton's own there: the interpreter takes NumPy's (sin and cos of huge float64
-arguments are its worst), and a GPU takes CUDA's libdevice, but for float32 ``exp``, whose instruction errs by 2 + 1.2 |x| ULP (CUDA C
-Programming Guide, "Intrinsic Functions", __expf). No bound here was measured on a GPU.
+(x86-64-v2) add ``without_fma``. ``triton`` are the Triton backend's for float32 and float64, measured in Triton's
+interpreter. ``exp``, ``exp2``, ``log``, ``log2``, ``sin``, ``cos`` and ``erf`` are Triton's own there: the interpreter takes
+NumPy's (sin and cos of huge float64 arguments are its worst), and a GPU takes CUDA's libdevice, but for float32 ``exp``,
+whose instruction errs by 2 + 1.2 |x| ULP (CUDA C Programming Guide, "Intrinsic Functions", __expf). No bound here was
+measured on a GPU.
 
 Errors of results below the least normal number count in units of the least denormal. Where ``beside`` is set, a result that
 cancels (near a zero that is not a special point) counts in units of the greater of the result and the terms that meet there.

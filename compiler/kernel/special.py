@@ -1,4 +1,5 @@
-"""Functions that NumPy lacks, in float64, for the interpreter: by other methods than the backends', so that each checks the other.
+"""Functions that NumPy lacks, in float64, for the interpreter: by other methods than the backends', so that each checks the
+other.
 
 Arrays of any shape; results have the operand's dtype. Relative errors are below 1e-13 but where a value cancels.
 """
@@ -64,7 +65,10 @@ def _digamma(x: float) -> float:
         return _digamma(-x) - 1 / x - math.pi * math.cos(math.pi * fraction) / math.sin(math.pi * fraction)
     if abs(x - 1.4616321449683622) < 1e-3:  # its zero: the Taylor series there
         d = (x - 1.4616321449683622) - 9.549995429965697e-17
-        return d * (0.9676722454476212 + d * (-0.44276316898359208 + d * (0.25849976095565103 + d * (-0.1639427054424065 + d * 0.10782405069126))))
+        return d * (
+            0.9676722454476212
+            + d * (-0.44276316898359208 + d * (0.25849976095565103 + d * (-0.1639427054424065 + d * 0.10782405069126)))
+        )
     total = 0.0
     while x < 16:
         total -= 1 / x

@@ -1,10 +1,12 @@
-"""Storage types (8-bit and 4-bit floats, 4-bit and 2-bit integers) from and to float32 and int8, as kernel expressions on their bytes.
+"""Storage types (8-bit and 4-bit floats, 4-bit and 2-bit integers) from and to float32 and int8, as kernel expressions on
+their bytes.
 
-So that backends only move them: an element is a byte in memory and in registers, and no backend knows a format. Conversions to a
-storage float round to nearest even, from float64 without a rounding in between; what they do beyond the greatest value is
-ml_dtypes': e5m2 gives infinity, the other 8-bit formats nan, e2m1 its greatest value. Conversions to a storage integer keep the low
-bits of an integer, and saturate a float (nan gives 0). The formats: Micikevicius et al., "FP8 Formats for Deep Learning" (2022);
-Noune et al., "8-bit Numerical Formats for Deep Neural Networks" (2022, fnuz); OCP Microscaling Formats 1.0 (e2m1).
+So that backends only move them: an element is a byte in memory and in registers, and no backend knows a format. Conversions
+to a storage float round to nearest even, from float64 without a rounding in between; what they do beyond the greatest value
+is ml_dtypes': e5m2 gives infinity, the other 8-bit formats nan, e2m1 its greatest value. Conversions to a storage integer
+keep the low bits of an integer, and saturate a float (nan gives 0). The formats: Micikevicius et al., "FP8 Formats for Deep
+Learning" (2022); Noune et al., "8-bit Numerical Formats for Deep Neural Networks" (2022, fnuz); OCP Microscaling Formats 1.0
+(e2m1).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Elementwise functions made of others, where a rule of their own is more accurate: their values near special points, or their slope.
+"""Elementwise functions made of others, where a rule of their own is more accurate: their values near special points, or
+their slope.
 
 ``eval`` is written independently of ``decompose``.
 """
@@ -68,7 +69,9 @@ class _Composed(Composite):
         for op in cls.variants():
             out += [Sample(op, draw(shape), tags=(tag,)) for shape, tag in _SHAPES]
             out += [Sample(op, draw((3, 5), d), tags=("odd",)) for d in (as_dtype("float64"), bfloat16)]
-            hard = [np.array(_HARD, np.float32)[rng.permutation(len(_HARD)) if i else slice(None)] for i in range(len(cls.ranges()))]
+            hard = [
+                np.array(_HARD, np.float32)[rng.permutation(len(_HARD)) if i else slice(None)] for i in range(len(cls.ranges()))
+            ]
             out.append(Sample(op, tuple(hard), smooth=False))
         return out
 
@@ -145,7 +148,9 @@ def _bessel(scaled: Callable, x: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         half = np.exp(np.abs(wide) / 2)
         out = half * scaled(wide) * half
-    return np.asarray(np.where(np.isinf(wide), np.copysign(np.inf, wide) if scaled is special.i1e else np.inf, out)).astype(x.dtype)
+    return np.asarray(np.where(np.isinf(wide), np.copysign(np.inf, wide) if scaled is special.i1e else np.inf, out)).astype(
+        x.dtype
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +233,7 @@ class Polygamma(_Composed):
             if x != x or x == -inf:
                 return float("nan")
             if x == inf or x > 1e30:
-                return sign * factorial(n - 1) * x ** -n
+                return sign * factorial(n - 1) * x**-n
             if x <= 0 and x == int(x):
                 return inf if n % 2 else float("nan")
             total = 0.0
@@ -261,7 +266,9 @@ class Polygamma(_Composed):
             slope = f.add(f.mul(slope, cot), c)
         reflected = f.mul(f.add(f.mul(slope, pi ** (n + 1)), positive), -sign)
         pole = f.logical_and(f.le(x, 0), f.eq(f.floor(x), x))
-        return f.where(pole, f.where(f.isinf(x), float("nan"), inf if n % 2 else float("nan")), f.where(negative, reflected, positive))
+        return f.where(
+            pole, f.where(f.isinf(x), float("nan"), inf if n % 2 else float("nan")), f.where(negative, reflected, positive)
+        )
 
     def _positive(self, x: Node) -> Node:
         """n! sum of (x + k)^-(n + 1), k < 8 + n one by one, the rest by Euler and Maclaurin's sum."""
@@ -286,7 +293,10 @@ class Polygamma(_Composed):
 
     @classmethod
     def bad_samples(cls) -> list[BadSample]:
-        return [*super().bad_samples(), BadSample(cls(0), (TensorType((3,), float32),), ArgumentError, "order of at least 1, got 0")]
+        return [
+            *super().bad_samples(),
+            BadSample(cls(0), (TensorType((3,), float32),), ArgumentError, "order of at least 1, got 0"),
+        ]
 
 
 def _inverse_power(x: Node, n: int) -> Node:

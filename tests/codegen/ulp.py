@@ -15,8 +15,21 @@ def all_binades(dtype: Dtype, per_binade: int, rng: np.random.Generator) -> np.n
     exponents = np.repeat(np.arange(top, dtype=kind), per_binade)
     mantissas = rng.integers(0, 2**bits, exponents.size, dtype=kind)
     x = ((exponents << kind(bits)) | mantissas).view(dtype)
-    special = [0.0, np.inf, np.nan, info.max, info.tiny, np.nextafter(info.tiny, dtype(0)), info.smallest_subnormal, 1.0, 0.5, 2.0, 3.0,
-               1 - info.epsneg, 1 + info.eps]
+    special = [
+        0.0,
+        np.inf,
+        np.nan,
+        info.max,
+        info.tiny,
+        np.nextafter(info.tiny, dtype(0)),
+        info.smallest_subnormal,
+        1.0,
+        0.5,
+        2.0,
+        3.0,
+        1 - info.epsneg,
+        1 + info.eps,
+    ]
     x = np.concatenate([x, np.array(special, dtype)])
     return np.concatenate([x, -x])
 

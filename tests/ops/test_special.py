@@ -99,7 +99,9 @@ def test_nextafter(dtype: str, target: str) -> None:
 def test_ldexp_rounds_once(dtype, target: str, rng) -> None:
     least = -1074 if dtype == np.float64 else -149
     x = np.concatenate([np.array(HARD), rng.standard_normal(400), rng.standard_normal(400) * 2.0**100]).astype(dtype)
-    n = np.concatenate([rng.integers(-9, 9, len(HARD)), rng.integers(least - 5, least + 60, 400), rng.integers(-2500, 2500, 400)]).astype(np.int32)
+    n = np.concatenate(
+        [rng.integers(-9, 9, len(HARD)), rng.integers(least - 5, least + 60, 400), rng.integers(-2500, 2500, 400)]
+    ).astype(np.int32)
     with np.errstate(all="ignore"):
         same(run(o.ldexp, x, n, target=target), np.ldexp(x, n))
         extreme = np.array([2**31 - 1, -(2**31)], np.int32)
@@ -130,8 +132,13 @@ def test_slopes_near_zero_keep_their_digits(name: str) -> None:
     """Quotients of differences cancel there: the slope of sinc at x is -pi^2 x / 3."""
     import mpmath
 
-    exact = {"sinc": lambda x: mpmath.sincpi(x), "bessel_i0": lambda x: mpmath.besseli(0, x), "bessel_i1": lambda x: mpmath.besseli(1, x),
-             "bessel_i0e": lambda x: mpmath.exp(-x) * mpmath.besseli(0, x), "bessel_i1e": lambda x: mpmath.exp(-x) * mpmath.besseli(1, x)}[name]
+    exact = {
+        "sinc": lambda x: mpmath.sincpi(x),
+        "bessel_i0": lambda x: mpmath.besseli(0, x),
+        "bessel_i1": lambda x: mpmath.besseli(1, x),
+        "bessel_i0e": lambda x: mpmath.exp(-x) * mpmath.besseli(0, x),
+        "bessel_i1e": lambda x: mpmath.exp(-x) * mpmath.besseli(1, x),
+    }[name]
     x = np.array([1e-9, 1e-4, 0.03, 0.2499, 0.2501, 0.7, 3.3])
     with mpmath.workdps(60):
         want = np.array([float(mpmath.diff(exact, mpmath.mpf(v))) for v in x])

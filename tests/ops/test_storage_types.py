@@ -1,4 +1,6 @@
-"""Types that are only stored (float8, float4, int4, int2): moved as they are, refused by arithmetic. ``Cast``'s samples convert them."""
+"""Types that are only stored (float8, float4, int4, int2): moved as they are, refused by arithmetic. ``Cast``'s samples
+convert them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def moved(x, y):
     one = o.full((2, 3), 1, x.dtype)
     z = o.concat([o.transpose(x, (1, 0)), o.pad(y, [(1, 0), (0, 0)], value=1)], 0)
     z = o.concat([o.flip(z, 0), one], 0)
-    return o.take(o.where(np.arange(z.shape[0])[:, None] % 3 == 0, z, o.slice_(z, (0, 0), z.shape)), np.array([5, 0, 2, 7, 1, 3]), 0)
+    return o.take(
+        o.where(np.arange(z.shape[0])[:, None] % 3 == 0, z, o.slice_(z, (0, 0), z.shape)), np.array([5, 0, 2, 7, 1, 3]), 0
+    )
 
 
 def by_hand(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -79,15 +83,28 @@ def test_movements_in_triton(dtype: DType, rng) -> None:
 @pytest.mark.parametrize("dtype", STORAGE, ids=str)
 def test_arithmetic_is_refused(dtype: DType) -> None:
     x = leaf("x", TensorType((3,), dtype))
-    for compute in (lambda: o.add(x, x), lambda: o.neg(x), lambda: o.sum_(x), lambda: o.matmul(o.reshape(x, (1, 3)), x), lambda: o.lt(x, x)):
-        with pytest.raises(DTypeError, match=rf"\w+ doesn't compute in {dtype}, which is only a way to store numbers; cast it first"):
+    for compute in (
+        lambda: o.add(x, x),
+        lambda: o.neg(x),
+        lambda: o.sum_(x),
+        lambda: o.matmul(o.reshape(x, (1, 3)), x),
+        lambda: o.lt(x, x),
+    ):
+        with pytest.raises(
+            DTypeError, match=rf"\w+ doesn't compute in {dtype}, which is only a way to store numbers; cast it first"
+        ):
             compute()
 
 
 def test_beside_another_type_they_count_as_the_nearest_that_computes() -> None:
     f8, f8b, i4, u4 = map(as_dtype, ("float8_e4m3fn", "float8_e5m2", "int4", "uint4"))
     assert promote(f8, float64) is float64 and promote(f8, f8b) is float32 and promote(f8, int32) is float32
-    assert promote(i4, int32) is int32 and promote(i4, int8) is int8 and promote(u4, uint8) is uint8 and promote(i4, u4).name == "int16"
+    assert (
+        promote(i4, int32) is int32
+        and promote(i4, int8) is int8
+        and promote(u4, uint8) is uint8
+        and promote(i4, u4).name == "int16"
+    )
     assert promote(i4, as_dtype("float16")).name == "float16" and promote(i4, i4) is i4
     assert (i4.min, i4.max, u4.max, i4.bits, f8.bits, f8.itemsize) == (-8, 7, 15, 4, 8, 1)
 

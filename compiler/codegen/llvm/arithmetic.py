@@ -74,12 +74,13 @@ class Arithmetic:
         return self.b.intrinsic("llvm.fabs", x.type, [x])
 
     def copysign(self, magnitude: Value, sign: Value) -> Value:
-        """Doubles by their bits: LLVM moves roundings through its own copysign, and would round the sign from double to half beside a store of
-        float16, which no instruction before AVX512-FP16 does."""
+        """Doubles by their bits: LLVM moves roundings through its own copysign, and would round the sign from double to half
+        beside a store of float16, which no instruction before AVX512-FP16 does."""
         if element(magnitude.type) == "float":
             return self.b.intrinsic("llvm.copysign", magnitude.type, [magnitude, sign])
         b, top = self.b, 1 << (self.fmt(magnitude).bits - 1)
-        return self.real(b.or_(b.and_(self.bits(magnitude), self.i(magnitude, top - 1)), b.and_(self.bits(sign), self.i(sign, top))))
+        size = b.and_(self.bits(magnitude), self.i(magnitude, top - 1))
+        return self.real(b.or_(size, b.and_(self.bits(sign), self.i(sign, top))))
 
     def sqrt(self, x: Value) -> Value:
         return self.b.intrinsic("llvm.sqrt", x.type, [x])

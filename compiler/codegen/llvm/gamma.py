@@ -34,7 +34,8 @@ class Gamma(Logarithm, Trigonometry):
         return b.select(b.fcmp("uno", x, x), x, y)
 
     def _lgamma_positive(self, x: Value) -> Value:
-        """Near its zeros 1 and 2 a polynomial times both factors, below 8 shifted there by the recurrence, above 8 Stirling's formula."""
+        """Near its zeros 1 and 2 a polynomial times both factors, below 8 shifted there by the recurrence, above 8 Stirling's
+        formula."""
         b = self.b
         one, two, eight = self.c(x, 1.0), self.c(x, 2.0), self.c(x, 8.0)
         half = self.c(x, 0.5)
@@ -44,7 +45,8 @@ class Gamma(Logarithm, Trigonometry):
             above = b.fcmp("oge", y, self.c(x, 3.0))
             y = b.select(above, b.fsub(y, one), y)
             product = b.select(above, b.fmul(product, y), product)
-        # lgamma(2 + d) = d (d + 1) g(d), and the log of what the recurrence left: from x + 2 below 1/2, from x + 1 below 3/2. No d is rounded.
+        # lgamma(2 + d) = d (d + 1) g(d), and the log of what the recurrence left: from x + 2 below 1/2, from x + 1 below 3/2.
+        # No d is rounded.
         d = b.select(least, x, b.select(left, b.fsub(x, one), b.fsub(y, two)))
         d = self.at_most(d, 1.0)
         factor = b.fmul(d, b.select(b.xor(least, left), x, b.fadd(d, one)))

@@ -1,7 +1,7 @@
 """Elementary and special functions as polynomials in IR, for float and double, scalars and vectors of any width. No libm.
 
-Every function is right over the whole range: inf, nan, denormals, signed zeros, overflow and underflow. ``codegen.accuracy`` has the
-bound of each, in units of the last place.
+Every function is right over the whole range: inf, nan, denormals, signed zeros, overflow and underflow. ``codegen.accuracy``
+has the bound of each, in units of the last place.
 """
 
 from __future__ import annotations

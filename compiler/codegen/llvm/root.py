@@ -6,7 +6,13 @@ from .arithmetic import INF, Arithmetic
 from .builder import Value, const, element, like
 
 # FreeBSD's s_cbrt.c: 1/cbrt(x) near 1, 4 % off before and 2^-23 after
-_CBRT = (1.87595182427177009643, -1.88497979543377169875, 1.621429720105354466140, -0.758397934778766047437, 0.145996192886612446982)
+_CBRT = (
+    1.87595182427177009643,
+    -1.88497979543377169875,
+    1.621429720105354466140,
+    -0.758397934778766047437,
+    0.145996192886612446982,
+)
 
 
 class Root(Arithmetic):

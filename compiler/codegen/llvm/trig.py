@@ -1,7 +1,7 @@
 """Trigonometric functions and their inverses as polynomials in IR.
 
-Angles are reduced by pi/2 in double: to 2^20 by three parts of pi/2 with exact products; beyond it (rare, so behind a branch) by Payne and Hanek's
-method in integers, with the bits of 2/pi as a table, in a function of its own that the module gets once.
+Angles are reduced by pi/2 in double: to 2^20 by three parts of pi/2 with exact products; beyond it (rare, so behind a branch)
+by Payne and Hanek's method in integers, with the bits of 2/pi as a table, in a function of its own that the module gets once.
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ def run(name: str, *operands: np.ndarray) -> np.ndarray:
     i = Axis("i", n)
     reads = tuple(Buffer(f"a{k}", (n,), dtype) for k in range(len(operands)))
     out = Buffer("out", (n,), dtype)
-    kernel = Kernel("function", (*reads, out), 1, (i,), (Store(out, (), (i,), op(SCALAR_OPS[name], *[Load(b, (i,)) for b in reads])),))
+    kernel = Kernel(
+        "function", (*reads, out), 1, (i,), (Store(out, (), (i,), op(SCALAR_OPS[name], *[Load(b, (i,)) for b in reads])),)
+    )
     memory = {**{b.name: a for b, a in zip(reads, operands)}, "out": np.zeros(n, dtype.np)}
     return interpret([(kernel, {k: k for k in memory})], memory)["out"]
 
