@@ -275,6 +275,8 @@ def again(e: Expr, children: tuple[Expr, ...]) -> Expr:
             return mul(a, b.value)
         if e.fn in (s.floordiv, s.mod) and isinstance(b, Const) and b.value > 0 and bounds(a) != (None, None):
             return floordiv(a, b.value) if e.fn is s.floordiv else mod(a, b.value)
+        if e.fn is s.eq:
+            return equal(a, b)
         if e.fn is s.lt:
             return less(a, b)
         if e.fn is s.gt:

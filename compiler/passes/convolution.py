@@ -11,12 +11,14 @@ from dataclasses import replace
 
 from ...runtime.dim import Dim
 from ..ir.graph import Node, node
+from ..kernel.split import LEAST
 from ..ops import functional as f
 from ..ops.conv import Conv, ConvInputGrad, ConvWeightGrad
 from ..ops.geometry import Pairs
 from ..ops.slicing import Pad
 from .canonicalize import Rule
 
+PHASES = 4  # strides whose gradients fall into phases (as in ``schedule.contraction``)
 TAPS = 16  # of a kernel's last spatial axis, up to which tiles at the edge are written out (as in ``schedule.contraction``)
 
 
@@ -39,6 +41,11 @@ def _image(x: Node) -> tuple[Node, Pairs]:
     return x, ((0, 0),) * (x.rank - 2)
 
 
+def _in_vectors(n: Node, w: Node, groups: int) -> bool:
+    """Whether the channels of a grouped result are vectors: each is a group (depthwise), or there are enough in one (``kernel.split``)."""
+    return (groups == n.shape[-1] and w.shape[-2] == 1 and w.shape[-1] == groups) or n.shape[-1] // groups >= LEAST
+
+
 def _static(*sizes: int) -> bool:
     return all(type(n) is not Dim for n in sizes)
 
@@ -46,8 +53,7 @@ def _static(*sizes: int) -> bool:
 def _bounded(n: Node, padding: Pairs) -> bool:
     """Whether the direct template takes ``n`` with this padding (``schedule.contraction.match_contraction`` says what it needs)."""
     x, other = n.inputs
-    depthwise = isinstance(n.op, Conv) and n.op.groups == x.shape[-1] == other.shape[-1]
-    if (n.op.groups != 1 and not depthwise) or not n.dtype.is_float or n.dtype.itemsize < 4 or not _static(x.shape[-1], other.shape[-1]):
+    if not (n.op.groups == 1 or (isinstance(n.op, Conv) and _in_vectors(n, other, n.op.groups))) or not n.dtype.is_float or n.dtype.itemsize < 4 or not _static(x.shape[-1], other.shape[-1]):
         return False
     kernel, out = (other.shape[:-2], n.shape[1:-1]) if isinstance(n.op, Conv) else (n.shape[:-2], other.shape[1:-1])
     if not _static(*kernel):
@@ -72,7 +78,9 @@ def _conv(n: Node) -> Node | None:
 
 def _input_grad(n: Node) -> Node | None:
     """dx[i] = sum over k of ct[(i + low - k*d) / s] * w[k], where that is whole: with ct spread by s and k counted from the far end
-    it is a convolution of stride 1 whose low padding is (K - 1)*d - low."""
+    it is a convolution of stride 1 whose low padding is (K - 1)*d - low. Where it falls into phases (``kernel.split``) it stays as it is."""
+    if any(s > 1 for s in n.op.strides) and _in_phases(n):
+        return _whole_phases(n)
     if n.op.groups != 1:
         return None
     ct, w = n.inputs
@@ -85,9 +93,31 @@ def _input_grad(n: Node) -> Node | None:
         padding.append((low, n.shape[1 + i] - spread - low + reach))
     turned = f.transpose(f.flip(w, tuple(range(rank))), (*range(rank), rank + 1, rank))
     op = Conv((1,) * rank, ((0, 0),) * rank, n.op.dilation, 1, n.op.precision)
+    if all(k == 1 for k in w.shape[:-2]) and not _has_padding(n.op.padding):  # each pixel reaches one: spread what comes out
+        return _padded(node(op, ct, turned), tuple(padding), n.op.strides)
     if all(s == 1 for s in n.op.strides) and _static(*[v for pair in padding for v in pair]):
         return node(replace(op, padding=tuple(padding)), ct, turned)
     return node(op, _padded(ct, tuple(padding), n.op.strides), turned)
+
+
+def _in_phases(n: Node) -> bool:
+    """Whether ``kernel.split`` and the direct template take a strided gradient: all is static, and each axis has taps for it to share out."""
+    ct, w = n.inputs
+    if not _static(*ct.shape[1:], *w.shape, *n.shape[1:]) or not n.dtype.is_float or n.dtype.itemsize < 4:
+        return False
+    if n.shape[-2] <= n.op.strides[-1] or (n.op.groups != 1 and not _in_vectors(n, w, n.op.groups)):
+        return False
+    axes = zip(n.op.strides, n.op.dilation, w.shape, n.op.padding)
+    return all(d == 1 and s <= PHASES and s <= k <= TAPS and (k > 1 or pad == (0, 0)) for s, d, k, pad in axes)
+
+
+def _whole_phases(n: Node) -> Node | None:
+    """Phases are of one size: of an image whose sizes the strides don't divide, some elements more are computed, and cut off."""
+    more = [-size % s for size, s in zip(n.op.sizes, n.op.strides)]
+    if not any(more):
+        return None
+    op = replace(n.op, sizes=tuple(a + b for a, b in zip(n.op.sizes, more)), padding=tuple((lo, hi - b) for (lo, hi), b in zip(n.op.padding, more)))
+    return f.pad(node(op, *n.inputs), ((0, 0), *[(0, -b) for b in more], (0, 0)))
 
 
 RULES: dict[type, tuple[Rule, ...]] = {Conv: (_conv,), ConvInputGrad: (_input_grad,), ConvWeightGrad: (_conv,)}

@@ -11,10 +11,20 @@ from dataclasses import replace
 from ...runtime.dim import key
 from ..kernel import simplify
 from ..kernel.attention import Attend
-from ..kernel.expr import Axis, Const, Expr, Load, index, loads_of
+from ..kernel.expr import Axis, Const, Expr, Load, index, loads_of, substitute
 from ..kernel.ir import Buffer, Contract, Kernel, Store, stage_exprs
+from ..kernel.split import split_axes
 from ..schedule.attention import choose_attention
-from ..schedule.contraction import ContractForm, GemmSchedule, choose_schedule, match_contraction, natural, packed_buffer, panels
+from ..schedule.contraction import (
+    ContractForm,
+    GemmSchedule,
+    b_batch,
+    choose_schedule,
+    match_contraction,
+    natural,
+    packed_buffer,
+    panels,
+)
 from ..target import Target
 from .program import Call, Program, Value
 
@@ -34,10 +44,12 @@ def _rewritten(calls: list[Call], program: Program, target: Target, fixed: set[V
         if isinstance(call, Call) and isinstance(call.kernel, Attend):
             out.append(replace(call, schedule=choose_attention(call.kernel, target)))
             continue
-        form = match_contraction(call.kernel) if isinstance(call, Call) and isinstance(call.kernel, Kernel) else None
+        split = split_axes(call.kernel) if isinstance(call, Call) and isinstance(call.kernel, Kernel) else None
+        form = match_contraction(split) if split is not None else None
         if form is None:
             out.append(call)
             continue
+        call = replace(call, kernel=split)
         schedule = choose_schedule(form, target)
         names = [b.name for b in call.kernel.buffers]
         source = call.values[names.index(form.b.buffer.name)]
@@ -62,29 +74,29 @@ def _rewritten(calls: list[Call], program: Program, target: Target, fixed: set[V
 
 def _layout_key(form: ContractForm, schedule: GemmSchedule) -> tuple:
     """Two calls with equal keys read the same packed copy."""
-    steps = tuple((key(x.extent), key(form.b_access.coefficients.get(x, 0))) for x in (*form.outer, form.n, *form.k))
-    return (key(form.b.buffer.shape), steps, key(form.b_access.constant), schedule.columns)
-
-
-def _batch(form: ContractForm) -> tuple[Axis, ...]:
-    return tuple(x for x in form.outer if x in form.b_access.coefficients)
+    steps = tuple((key(x.extent), key(form.b_access.coefficients.get(x, 0))) for x in (*b_batch(form), form.n, *form.k))
+    quotients = tuple(sorted((repr(e), key(k)) for e, k in form.b_access.rest.items()))
+    return (key(form.b.buffer.shape), steps, quotients, repr(form.b.guard), key(form.b_access.constant), schedule.columns, schedule.lanes)
 
 
 def _packing(form: ContractForm, schedule: GemmSchedule, source: Value, call: Call) -> tuple[Call, Value]:
     """The kernel that fills the panels: out[batch, panel, k, lane] = b[..., panel * columns + lane] where that is < N, else 0."""
     columns = schedule.columns
-    batch = tuple(Axis(f"i{i}", x.extent) for i, x in enumerate(_batch(form)))
+    batch = tuple(Axis(f"i{i}", x.extent) for i, x in enumerate(b_batch(form)))
     panel = Axis(f"i{len(batch)}", panels(form, schedule))
     depth = tuple(Axis(f"i{len(batch) + 1 + i}", x.extent) for i, x in enumerate(form.k))
     lane = Axis(f"i{len(batch) + 1 + len(depth)}", columns)
     column = simplify.add(simplify.mul(panel, columns), lane)
+    mapping: dict[Expr, Expr] = {**dict(zip(b_batch(form), batch)), **dict(zip(form.k, depth)), form.n: column}
     address: Expr = index(form.b_access.constant)
-    for old, new in ((*zip(_batch(form), batch), *zip(form.k, depth), (form.n, column))):
-        step = form.b_access.coefficients.get(old, 0)
+    for old, step in (*form.b_access.coefficients.items(), *form.b_access.rest.items()):
+        (new,) = substitute([old], mapping)
         address = simplify.add(address, simplify.mul(new, step))
     read = Buffer("in0", form.b.buffer.shape, form.b.dtype)
     write = packed_buffer(form, schedule, "out0")
     inside = simplify.less(column, index(form.n.extent))
+    if form.b.guard is not None:
+        inside = simplify.both(inside, *substitute([form.b.guard], mapping))
     value: Expr
     if isinstance(inside, Const) and inside.value:
         value = Load(read, (address,))
@@ -102,7 +114,7 @@ def _use_packed(call: Call, form: ContractForm, schedule: GemmSchedule, value: V
     columns = schedule.columns
     name = form.b.buffer.name
     buffer = packed_buffer(form, schedule, name + "p")
-    batch = _batch(form)
+    batch = b_batch(form)
     k = simplify.ravel(form.k, tuple(x.extent for x in form.k))
     at: Expr = index(0)
     for x in batch:

@@ -8,15 +8,24 @@ tiles at the edges are written out tap by tap with those pixels, tiles between t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, product
 
 from ....runtime.dim import ceil_div, size
 from ....runtime.errors import InternalError
 from ...kernel.expr import Axis
 from ...kernel.ir import Kernel
-from ...schedule.contraction import Bound, ContractForm, DirectSchedule, match_contraction, panels, segment_bounds, segments
+from ...schedule.contraction import (
+    Bound,
+    ContractForm,
+    DirectSchedule,
+    match_contraction,
+    panels,
+    phase_axes,
+    segment_bounds,
+    segments,
+)
 from ...target import Target
 from .builder import Module, Value, const
 from .emitter import LLVMEmitter
@@ -33,13 +42,14 @@ class Shape:
     inside: tuple[tuple[int, ...], ...]
 
 
-def shape_of(form: ContractForm, first: int, rows: int) -> Shape:
+def shape_of(form: ContractForm, first: int, rows: int, phases: Mapping[Axis, int]) -> Shape:
+    """The tile of ``rows`` pixels from ``first`` on, at these values of ``phase_axes``."""
     bounds = segment_bounds(form)
     if not bounds:
         return Shape(rows, ())
     axis = form.rows[-1]
     inside = tuple(
-        tuple(i for i in range(rows) if all(x.holds(q, axis, first + i) for x in bounds)) for q in range(bounds[0].k.extent))
+        tuple(i for i in range(rows) if all(x.holds(q, {**phases, axis: first + i}) for x in bounds)) for q in range(bounds[0].k.extent))
     return Shape(rows, () if all(len(x) == rows for x in inside) else inside)
 
 
@@ -74,7 +84,7 @@ class Direct(Gemm):
         first = b.mul(block, const("i64", schedule.block))
         last = b.intrinsic("llvm.smin", "i64", [b.add(first, const("i64", schedule.block)), count])
         base = b.gep(em.base(form.a.buffer.name), self._base(form.a_access), self.type)
-        tiles = [(x, shape_of(form, *x)) for x in segments(form.rows[-1].extent if form.rows else 1, schedule.rows)]
+        phases = phase_axes(form)
         with em.loop(None, first, last, hint="run", nonempty=True) as loop, contextlib.ExitStack() as stack:
             run = self._decoded(loop.index, form.rows[:-1])
             for axis, value in zip(form.rows[:-1], run):
@@ -83,11 +93,25 @@ class Direct(Gemm):
             start = base
             for axis, value in zip(form.rows[:-1], run):
                 start = b.gep(start, b.mul(value, em.size(form.a_access.coefficients[axis])), self.type)
-            for shape, group in groupby(tiles, lambda t: t[1]):
-                same = [t[0] for t in group]
-                at, end = same[0][0], same[-1][0] + shape.rows
-                with em.loop(None, const("i64", at), const("i64", end), shape.rows, hint="tile", nonempty=True) as tile:
-                    self._segment(shape, run, tile.index, b.gep(start, b.mul(tile.index, const("i64", self._along)), self.type), limits, panel, column, masks)
+            for values in product(*[range(x.extent) for x in phases]):
+                here = None
+                for x, n in zip(phases, values):
+                    equal = b.icmp("eq", em.axes[x].value, const("i64", n))
+                    here = equal if here is None else b.and_(here, equal)
+                rounds = const("i64", 1) if here is None else b.convert("zext", here, "i64")
+                with em.loop(None, const("i64", 0), rounds, hint="phase") if phases else contextlib.nullcontext():
+                    self._tiles(dict(zip(phases, values)), run, start, limits, panel, column, masks)
+
+    def _tiles(self, phases: dict[Axis, int], run: list[Value], start: Value, limits: dict[Axis, tuple], panel: Value, column: Value,
+               masks: list[Value | None]) -> None:
+        """One run, at known phases."""
+        b, em, form = self.b, self.em, self.form
+        tiles = [(x, shape_of(form, *x, phases)) for x in segments(form.rows[-1].extent if form.rows else 1, self.schedule.rows)]
+        for shape, group in groupby(tiles, lambda t: t[1]):
+            same = [t[0] for t in group]
+            at, end = same[0][0], same[-1][0] + shape.rows
+            with em.loop(None, const("i64", at), const("i64", end), shape.rows, hint="tile", nonempty=True) as tile:
+                self._segment(shape, run, tile.index, b.gep(start, b.mul(tile.index, const("i64", self._along)), self.type), limits, panel, column, masks)
 
     @property
     def _along(self) -> int:

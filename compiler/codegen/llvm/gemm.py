@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from ....runtime.dim import Dim, ceil_div, size
 from ....runtime.errors import InternalError
 from ...kernel.access import Access
-from ...kernel.expr import Op, post_order
+from ...kernel.expr import Op, axes_of, post_order
 from ...kernel.ir import Kernel
 from ...schedule.contraction import ContractForm, GemmSchedule, match_contraction, panels
 from ...target import Target
@@ -98,12 +98,15 @@ class Gemm:
         return [unit, *reversed(out)]
 
     def _base(self, a: Access) -> Value:
-        """The part of an address that is the same for a whole unit: its constant and the batch axes."""
+        """The part of an address that is the same for a whole unit: its constant, the batch axes, and quotients of these."""
         em = self.em
         out = em.size(a.constant)
         for x in self.form.outer:
             if x in a.coefficients:
                 out = self.b.add(out, self.b.mul(em.axes[x].value, em.size(a.coefficients[x])))
+        for e, k in a.rest.items():
+            if self.form.n not in axes_of(e):  # that one is a packed panel's number
+                out = self.b.add(out, self.b.mul(em.walk(e), em.size(k)))
         return out
 
     def _columns(self, panel: Value, column: Value) -> Value:
@@ -197,13 +200,17 @@ class Gemm:
     def _store_row(self, c: list[Value], sums: list[Value], column: Value, masks: list[Value | None]) -> None:
         """The epilogue of one row: every Store, at each column vector."""
         b, em, form = self.b, self.em, self.form
-        name = form.contract.name
         for i, (value, mask) in enumerate(zip(sums, masks)):
             at = b.add(column, const("i64", i * self.schedule.lanes))
             with em.inline(form.n, at, self.schedule.lanes, mask), contextlib.ExitStack() as stack:
                 for axis, x in zip(form.rows, c):
                     stack.enter_context(em.bound(axis, x))
-                em.locals[name] = Local(em.level, [value], vector_axis=form.n)
-                for s in self.kernel.stores:
-                    em.store(s, em.walk(s.expr), None)
-                del em.locals[name]
+                self.store(Local(em.level, [value], vector_axis=form.n))
+
+    def store(self, sums: Local) -> None:
+        """Every Store at the place that is bound."""
+        em, name = self.em, self.form.contract.name
+        em.locals[name] = sums
+        for s in self.kernel.stores:
+            em.store(s, em.walk(s.expr), None)
+        del em.locals[name]

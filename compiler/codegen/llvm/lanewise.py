@@ -108,7 +108,7 @@ class Lanewise(Direct):
 
     def _vector(self, levels: Sequence[Level], shape: Shape, run: list[Value], first: Value, start: Value, at: Value, panel: Value,
                 column: Value, mask: Value | None) -> None:
-        b, em, form, name = self.b, self.em, self.form, self.form.contract.name
+        b, em, form = self.b, self.em, self.form
         begin = b.gep(start, column, self.type)
 
         def where(offset: Value, rows: Sequence[int]) -> list[Value]:
@@ -121,9 +121,4 @@ class Lanewise(Direct):
             with em.inline(form.rows[-1], b.add(first, const("i64", i))), contextlib.ExitStack() as stack:
                 for axis, x in zip(form.rows[:-1], run):
                     stack.enter_context(em.bound(axis, x))
-                em.locals[name] = Local(em.level, [value], vector_axis=form.n)
-                for s in self.kernel.stores:
-                    em.store(s, em.walk(s.expr), None)
-                del em.locals[name]
-
-
+                self.store(Local(em.level, [value], vector_axis=form.n))
