@@ -6,22 +6,27 @@ those of a matrix); axes of both are the batch. So GEMM, batched GEMM, convoluti
 (``lanewise``) every lane has a sum of its own: depthwise convolution and its gradients.
 
 The rows' operand may have a border: its load is guarded by bounds on what reduced axes read (taps of a window inside the image). Then a tile is a
-segment of the innermost row axis, for which bounds are the same, or known when compiling.
+segment of the innermost row axis, for which bounds are the same, or known when compiling. Addresses may hold quotients of batch axes (the phases that
+``kernel.split`` makes).
 """
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ...runtime.dim import Dim, ceil_div, size
 from ...runtime.dtype import float32, float64, int64
+from ...runtime.errors import InternalError
 from ..kernel.access import Access, access
-from ..kernel.expr import Axis, Const, Expr, Load, Op, axes_of
+from ..kernel.expr import Axis, Const, Expr, Load, Op, axes_of, post_order
 from ..kernel.ir import Buffer, Contract, Kernel
-from ..kernel.scalar_ops import and_, floordiv, ge, lt
+from ..kernel.scalar_ops import add, and_, floordiv, ge, lt, mod, mul
 from ..kernel.simplify import from_linear, linear, sub
 from ..target import Target
 
+PHASES = 4  # of a strided gradient along one axis, for which tiles may be written out
 TAPS = 16  # rounds of a reduced axis that may be written out
 
 
@@ -33,10 +38,27 @@ class Bound:
     step: int
     rest: Expr
 
-    def holds(self, k: int, axis: Axis, at: int) -> bool:
-        """Where ``rest`` depends on ``axis`` alone, by constant coefficients."""
-        terms, constant = linear(self.rest)
-        return self.step * k + terms[axis] * at + constant >= 0
+    @property
+    def axes(self) -> set[Axis]:
+        return axes_of(self.rest)
+
+    def holds(self, k: int, at: Mapping[Axis, int]) -> bool:
+        """For a round of ``k``, where the grid's axes have these values."""
+        return self.step * k + value_at(self.rest, at) >= 0
+
+
+def value_at(e: Expr, at: Mapping[Axis, int]) -> int:
+    """An index expression at a point of the axes that it depends on."""
+    if isinstance(e, Const):
+        return e.value
+    if isinstance(e, Axis):
+        return at[e]
+    if not isinstance(e, Op) or e.fn not in _ARITHMETIC:
+        raise InternalError(f"{e} is not an index of axes alone")
+    return _ARITHMETIC[e.fn](*[value_at(x, at) for x in e.children])
+
+
+_ARITHMETIC = {add: operator.add, mul: operator.mul, floordiv: operator.floordiv, mod: operator.mod}
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,30 +127,44 @@ def match_contraction(kernel: Kernel) -> ContractForm | None:
     lanewise = n in access_a.coefficients and n in access_b.coefficients
     if _swapped(lanewise, kernel.axes, a, access_a, access_b):
         a, b, access_a, access_b = b, a, access_b, access_a
-    if n not in access_b.coefficients or not access_a.affine:
+    if n not in access_b.coefficients:
         return None
-    if b.guard is not None:
-        return None
-    packed = not access_b.affine
-    if packed and not _in_panels(access_b, n):
-        return None
+    packed = _in_panels(access_b, n)
+    quotients = [x for t in (*access_a.rest, *(() if packed else access_b.rest)) for x in axes_of(t)]
     for s in kernel.stores:
         step = access(s.buffer, s.index).step(n)
         if step is None or type(step) is Dim or step != 1:
             return None
     if any(type(x.extent) is not Dim and x.extent == 0 for x in (*kernel.axes, *c.over)):
         return None  # nothing to compute, or sums of nothing
-    rows = tuple(x for x in kernel.axes if x in access_a.coefficients and x not in access_b.coefficients)
+    rows = tuple(x for x in kernel.axes[:-1] if x in access_a.coefficients and x not in access_b.coefficients and x not in quotients)
     outer = tuple(x for x in kernel.axes[:-1] if x not in rows)
-    if kernel.axes != (*outer, *rows, n):  # rows between batch axes would change the order of stores, not their values
-        outer = tuple(x for x in kernel.axes if x in outer)
+    if any(x not in outer for x in quotients) or not all(_indices(t) for t in access_a.rest) or not (packed or all(_indices(t) for t in access_b.rest)):
+        return None
     form = ContractForm(c, a, b, access_a, access_b, outer, rows, n, c.over, packed, lanewise=lanewise)
     if lanewise and (not rows or packed or not all(_is_one(x.coefficients[n]) for x in (access_a, access_b))):
+        return None
+    conditions = guard_conditions(a.guard)
+    if any(x not in conditions for x in guard_conditions(b.guard)):  # where a's conditions fail, b isn't read either
         return None
     bounds = () if a.guard is None else _bounds(a, c.over)
     if bounds is None or ((bounds or lanewise) and not _segments(form, bounds)):
         return None
     return replace(form, bounds=bounds)
+
+
+def guard_conditions(e: Expr | None) -> list[Expr]:
+    """The conditions that a guard joins."""
+    if e is None:
+        return []
+    if isinstance(e, Op) and e.fn is and_:
+        return [c for x in e.children for c in guard_conditions(x)]
+    return [e]
+
+
+def _indices(e: Expr) -> bool:
+    """Whether ``e`` is made of axes alone."""
+    return all(isinstance(x, (Axis, Const)) or (isinstance(x, Op) and x.fn in _ARITHMETIC) for x in post_order([e]))
 
 
 def _is_one(n: int) -> bool:
@@ -147,29 +183,32 @@ def _bounds(a: Load, over: tuple[Axis, ...]) -> tuple[Bound, ...] | None:
     if not isinstance(a.other, Const) or type(a.other.value) is Dim or a.other.value != 0 or a.guard is None:
         return None
     out = []
-    conditions = [a.guard]
-    while conditions:
-        e = conditions.pop()
-        if not isinstance(e, Op) or e.fn not in (and_, lt, ge):
+    for e in guard_conditions(a.guard):
+        if not isinstance(e, Op) or e.fn not in (lt, ge):
             return None
         left, right = e.children
-        if e.fn is and_:
-            conditions += [left, right]
-            continue
         if left.dtype is not int64:  # a comparison of values that were cast: no index arithmetic
             return None
         terms, constant = linear(sub(left, right) if e.fn is ge else sub(right, left))
         ks = [x for x in terms if isinstance(x, Axis) and x in over]
         step = terms.pop(ks[0]) if len(ks) == 1 else 0
-        if type(step) is Dim or step == 0 or any(x in over for t in terms for x in axes_of(t)):
+        rest = from_linear(terms, constant - (0 if e.fn is ge else 1))
+        if type(step) is Dim or step == 0 or not _indices(rest) or any(x in over for x in axes_of(rest)):
             return None
-        out.append(Bound(ks[0], step, from_linear(terms, constant - (0 if e.fn is ge else 1))))  # type: ignore[arg-type]
+        out.append(Bound(ks[0], step, rest))  # type: ignore[arg-type]
     return tuple(out)
 
 
 def segment_bounds(form: ContractForm) -> tuple[Bound, ...]:
-    """The bounds that differ within a tile: those that depend on the innermost row axis."""
-    return tuple(x for x in form.bounds if form.rows and form.rows[-1] in axes_of(x.rest))
+    """The bounds on the reduced axis whose rounds differ within a tile: for which some bound depends on the innermost row axis."""
+    ks = {x.k for x in form.bounds if form.rows and form.rows[-1] in x.axes}
+    return tuple(x for x in form.bounds if x.k in ks)
+
+
+def phase_axes(form: ContractForm) -> tuple[Axis, ...]:
+    """Batch axes on which the shapes of tiles depend: code is written for each of their values."""
+    axes = {x for b in segment_bounds(form) for x in b.axes}
+    return tuple(x for x in form.outer if x in axes)
 
 
 def _segments(form: ContractForm, bounds: tuple[Bound, ...]) -> bool:
@@ -177,14 +216,16 @@ def _segments(form: ContractForm, bounds: tuple[Bound, ...]) -> bool:
     if not form.rows:
         return True
     axis = form.rows[-1]
-    varying = [x for x in bounds if axis in axes_of(x.rest)]
-    if type(axis.extent) is Dim or type(form.a_access.coefficients[axis]) is Dim or len({x.k for x in varying}) > 1:
+    if type(axis.extent) is Dim or type(form.a_access.coefficients[axis]) is Dim:
         return False
-    for x in varying:
-        terms, constant = linear(x.rest)
-        if set(terms) != {axis} or any(type(n) is Dim for n in (terms[axis], constant, x.k.extent)) or x.k.extent > TAPS:
-            return False
-    return True
+    form = replace(form, bounds=bounds)
+    varying, phases = segment_bounds(form), phase_axes(form)
+    if len({x.k for x in varying}) > 1 or any(type(x.extent) is Dim or x.extent > PHASES for x in phases):
+        return False
+    known = {axis, *phases}
+    return all(
+        x.axes <= known and type(x.k.extent) is not Dim and x.k.extent <= TAPS and type(value_at(x.rest, dict.fromkeys(known, 0))) is not Dim
+        for x in varying)
 
 
 @dataclass(frozen=True)
@@ -215,7 +256,9 @@ def unrolled_axis(form: ContractForm) -> Axis | None:
     """The innermost reduced axis, where it is written out: then tiles load what several of its rounds read once."""
     k = form.k[-1]
     varying = {x.k for x in segment_bounds(form)}
-    return k if type(k.extent) is not Dim and k.extent <= TAPS and type(form.a_access.coefficients.get(k, 0)) is not Dim and varying <= {k} else None
+    bounded = {x.k for x in form.bounds} - varying
+    known = type(k.extent) is not Dim and k.extent <= TAPS and type(form.a_access.coefficients.get(k, 0)) is not Dim
+    return k if known and varying <= {k} and k not in bounded else None
 
 
 def choose_lanewise(form: ContractForm, target: Target) -> LanewiseSchedule:
@@ -231,7 +274,7 @@ def choose_lanewise(form: ContractForm, target: Target) -> LanewiseSchedule:
 
 def choose_direct(form: ContractForm, target: Target) -> DirectSchedule:
     """The tile that covers a run of the innermost row axis, and n, in the fewest cycles: two FMAs and two loads a cycle, latency 4."""
-    lanes = target.vector_bytes // form.contract.acc.itemsize
+    lanes = vector_lanes(form, target)
     width, n = form.rows[-1].extent if form.rows else 1, form.n.extent
     spare = target.registers - (1 if target.fma and target.registers >= 32 else 2)  # beside the accumulators: a broadcast, and a product without FMA
     best: tuple[float, int, int] | None = None
@@ -257,8 +300,8 @@ def _in_panels(b: Access, n: Axis) -> bool:
 
 def choose_gemm(form: ContractForm, target: Target) -> GemmSchedule:
     """The analytic schedule: as many columns as N fills, then as many rows as registers allow (facts: cpu_codegen section 2)."""
-    lanes = target.vector_bytes // form.contract.acc.itemsize
     n, m = form.n.extent, form.row_count
+    lanes = vector_lanes(form, target)
     if m == 1:  # of a free size too: the guard keeps single rows and several in plans of their own
         vectors = _streaming(n, lanes, target.registers // 2)
         return GemmSchedule(1, vectors, lanes, 1, 256, True)
@@ -271,6 +314,14 @@ def choose_gemm(form: ContractForm, target: Target) -> GemmSchedule:
     weights = form.depth * n * form.contract.acc.itemsize
     panels_outer = type(weights) is Dim or weights > 1 << 18
     return GemmSchedule(rows, vectors, lanes, 8, 256, panels_outer)
+
+
+def vector_lanes(form: ContractForm, target: Target) -> int:
+    """A register's, or as many as n fills where that is less than half of it (the channels of a small group)."""
+    lanes, n = target.vector_bytes // form.contract.acc.itemsize, form.n.extent
+    while type(n) is not Dim and lanes > 4 and lanes // 2 >= n:
+        lanes //= 2
+    return lanes
 
 
 def _covering(m: int, n: int, lanes: int, wide: int, spare: int) -> tuple[int, int]:
@@ -319,7 +370,7 @@ def natural(form: ContractForm, schedule: GemmSchedule, fixed: bool) -> bool:
     if form.lanewise:
         return True
     step = form.b_access.step(form.n)
-    if step is None or type(step) is Dim or step != 1:
+    if step is None or type(step) is Dim or step != 1 or form.b_access.rest:
         return False
     n, m = form.n.extent, form.row_count
     if type(n) is not Dim and n == schedule.columns and _contiguous_k(form, schedule.columns):
@@ -340,7 +391,13 @@ def _contiguous_k(form: ContractForm, columns: int) -> bool:
     return True
 
 
+def b_batch(form: ContractForm) -> tuple[Axis, ...]:
+    """The batch axes of b."""
+    quotients = {x for t in form.b_access.rest for x in axes_of(t)}
+    return tuple(x for x in form.outer if x in form.b_access.coefficients or x in quotients)
+
+
 def packed_buffer(form: ContractForm, schedule: GemmSchedule, name: str) -> Buffer:
     """The one-dimensional buffer that the panels of b fill."""
-    outer = size([x.extent for x in form.outer if x in form.b_access.coefficients])
+    outer = size([x.extent for x in b_batch(form)])
     return Buffer(name, (outer * panels(form, schedule) * form.depth * schedule.columns,), form.b.dtype)
