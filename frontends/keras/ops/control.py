@@ -76,11 +76,16 @@ def _at_once(name: str, fn: Callable, tensors: Any) -> Any:
     arrays = [as_array(x) for x in leaves if x is not None]
     specs = tuple([ArgSpec(a.shape, a.dtype.name, f"x{i}") for i, a in enumerate(arrays)])
 
-    def traced(*values: Tensor) -> Any:
-        it = iter(values)
-        return fn(*pack_as(tensors, [None if x is None else next(it) for x in leaves]))
+    shape: Any = None
 
-    return compile_function(traced, specs, name=name)(*arrays)
+    def traced(*values: Tensor) -> list:
+        nonlocal shape
+        it = iter(values)
+        shape = fn(*pack_as(tensors, [None if x is None else next(it) for x in leaves]))
+        return [x for x in flatten(shape) if x is not None]
+
+    results = iter(compile_function(traced, specs, name=name)(*arrays))
+    return pack_as(shape, [None if x is None else next(results) for x in flatten(shape)])
 
 
 # Structures of tensors as lists of nodes ----------------------------------------------------------------------------------------------------------------
