@@ -19,7 +19,7 @@ from ...compiler.ir.graph import Graph, Input, Node, post_order
 from ...runtime.dim import Dim, key, text, unguarded
 from ...runtime.dtype import as_dtype
 from ...runtime.errors import ArgumentError, ModelFormatError, UnsupportedOpError
-from .tensors import code_of
+from .tensors import code_of, raw_bytes
 
 OPSET = 17
 _IR_VERSION = 8
@@ -268,7 +268,7 @@ def writes(*names: str) -> Callable:
 
 def _tensor(array: np.ndarray, name: str) -> TensorProto:
     a = np.ascontiguousarray(array).reshape(np.shape(array))
-    return TensorProto(name=name, data_type=code_of(as_dtype(a.dtype)), dims=a.shape, raw_data=a.tobytes())
+    return TensorProto(name=name, data_type=code_of(as_dtype(a.dtype)), dims=a.shape, raw_data=raw_bytes(a))
 
 
 def _info(name: str, n: Node):

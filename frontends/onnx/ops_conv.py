@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ...compiler import ops
 from ...compiler.ir.graph import Node
 from ...runtime.dim import Dim, ceil_div, dim_max, size
-from ...runtime.dtype import float32, int32, int64
+from ...runtime.dtype import float32, int64
 from .call import Call
 from .ops_nn import per_channel
 from .registry import operator
@@ -91,11 +91,11 @@ def _overhang(n: int, lo: int, hi: int, reach: int, stride: int) -> int:
 @operator("Conv")
 def _conv(call: Call) -> Node:
     x, w = call.node(0), call.node(1)
-    y = _convolve(call, x, w)
+    y = convolve(call, x, w)
     return ops.add(y, per_channel(call.node(2), y.rank)) if call.has(2) else y
 
 
-def _convolve(call: Call, x: Node, w: Node) -> Node:
+def convolve(call: Call, x: Node, w: Node) -> Node:
     groups = call.attr("group")
     if x.rank < 3 or w.rank != x.rank:
         raise call.invalid(f"needs an image and a kernel of one rank >= 3, got {x.type} and {w.type}")
@@ -113,22 +113,6 @@ def _convolve(call: Call, x: Node, w: Node) -> Node:
         channels_last(x), ops.transpose(w, (*range(2, w.rank), 1, 0)), window.strides, window.padding, window.dilations, groups
     )
     return channels_first(out)
-
-
-@operator("ConvInteger")
-def _conv_integer(call: Call) -> Node:
-    x, w = (ops.cast(call.node(i), int32) for i in range(2))
-    if call.has(2):
-        x = ops.sub(x, ops.reshape(ops.cast(call.node(2), int32), ()))
-    if call.has(3):
-        zero = ops.cast(call.node(3), int32)
-        w = ops.sub(
-            w,
-            ops.reshape(zero, zero.shape + (1,) * (w.rank - 1))
-            if zero.rank == 1 and zero.shape[0] != 1
-            else ops.reshape(zero, ()),
-        )
-    return _convolve(call, x, w)
 
 
 @operator("ConvTranspose")

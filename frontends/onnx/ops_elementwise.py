@@ -8,7 +8,7 @@ import numpy as np
 
 from ...compiler import ops
 from ...compiler.ir.graph import Node
-from ...runtime.dtype import as_dtype, bool_, float32, int32, int64, uint8
+from ...runtime.dtype import DType, as_dtype, bool_, float32, int32, int64, uint8
 from .call import Call
 from .registry import fold, operator
 from .report import Refusal
@@ -264,12 +264,20 @@ def cast_target(call: Call, name: str = "to"):
 
 @operator("Cast")
 def _cast(call: Call) -> Node:
-    return ops.cast(call.node(0), cast_target(call))
+    return converted(call, call.node(0), cast_target(call))
 
 
 @operator("CastLike")
 def _cast_like(call: Call) -> Node:
-    return ops.cast(call.node(0), call.dtype(1))
+    return converted(call, call.node(0), call.dtype(1))
+
+
+def converted(call: Call, x: Node, to: DType) -> Node:
+    """``x`` as ``to``; into float8 and float4 the standard saturates by default, into int4 and int2 the low bits are kept."""
+    if to.storage and to.is_int and x.dtype.is_float:
+        return ops.cast(ops.cast(x, int32), to)
+    narrow = to.storage and to.is_float and x.dtype is not to
+    return ops.saturating_cast(x, to) if narrow and (to.bits < 8 or call.attr("saturate", 1)) else ops.cast(x, to)
 
 
 @operator("BitCast")

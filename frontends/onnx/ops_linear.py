@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ...compiler import ops
 from ...compiler.ir.graph import Node
-from ...runtime.dtype import int32
 from .call import Call
 from .registry import operator
 
@@ -45,14 +44,3 @@ def _factor(call: Call, x: float):
 @operator("Einsum")
 def _einsum(call: Call) -> Node:
     return ops.einsum(call.attr("equation"), *call.nodes())
-
-
-@operator("MatMulInteger")
-def _matmul_integer(call: Call) -> Node:
-    a, b = (ops.cast(call.node(i), int32) for i in range(2))
-    if call.has(2):
-        zero = ops.cast(call.node(2), int32)
-        a = ops.sub(a, ops.reshape(zero, (*zero.shape, 1)) if zero.rank == 1 and a.rank > 1 and zero.shape[0] != 1 else zero)
-    if call.has(3):
-        b = ops.sub(b, ops.cast(call.node(3), int32))
-    return ops.matmul(a, b)

@@ -52,7 +52,7 @@ def schema_of(op: str, domain: str, version: int) -> OpSchema | None:
 
 
 _FILES = (
-    "attention", "control", "conv", "elementwise", "index", "linear", "logic", "nn",
+    "attention", "control", "conv", "elementwise", "index", "linear", "logic", "nn", "quantize",
     "recurrent", "reduce", "shape", "signal", "slice", "sort", "spatial",
 )
 

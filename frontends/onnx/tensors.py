@@ -26,6 +26,22 @@ _NP = {
     TensorProto.UINT32: np.uint32,
     TensorProto.UINT64: np.uint64,
     TensorProto.BOOL: np.bool_,
+    TensorProto.FLOAT8E4M3FN: ml_dtypes.float8_e4m3fn,
+    TensorProto.FLOAT8E4M3FNUZ: ml_dtypes.float8_e4m3fnuz,
+    TensorProto.FLOAT8E5M2: ml_dtypes.float8_e5m2,
+    TensorProto.FLOAT8E5M2FNUZ: ml_dtypes.float8_e5m2fnuz,
+    TensorProto.FLOAT4E2M1: ml_dtypes.float4_e2m1fn,
+    TensorProto.INT4: ml_dtypes.int4,
+    TensorProto.UINT4: ml_dtypes.uint4,
+    TensorProto.INT2: ml_dtypes.int2,
+    TensorProto.UINT2: ml_dtypes.uint2,
+}
+_PACKED = {  # bits of types that share a byte, the first element lowest
+    TensorProto.FLOAT4E2M1: 4,
+    TensorProto.INT4: 4,
+    TensorProto.UINT4: 4,
+    TensorProto.INT2: 2,
+    TensorProto.UINT2: 2,
 }
 _DTYPES = {code: as_dtype(np.dtype(t)) for code, t in _NP.items()}
 _CODES = {d: code for code, d in _DTYPES.items()}
@@ -87,16 +103,20 @@ def to_array(t: TensorProto, external: ExternalData, what: str = "") -> np.ndarr
     count = 1
     for d in shape:
         count *= d
+    bits = _PACKED.get(t.data_type, 8 * np_type.itemsize)
+    nbytes = -(-count * bits // 8)
     if t.data_location == TensorProto.EXTERNAL:
-        raw = _external(t, external, count * np_type.itemsize, what)
+        raw = _external(t, external, nbytes, what)
     elif t.HasField("raw_data"):
         raw = np.frombuffer(t.raw_data, np.uint8)
     else:
         return _typed(t, np_type, count, what).reshape(shape)
-    if raw.nbytes != count * np_type.itemsize:
+    if raw.nbytes != nbytes:
         raise ModelFormatError(
-            f"{what} of {list(shape)} {dtype_name(t.data_type)} needs {count * np_type.itemsize} bytes and has {raw.nbytes}"
+            f"{what} of {list(shape)} {dtype_name(t.data_type)} needs {nbytes} bytes and has {raw.nbytes}"
         )
+    if t.data_type in _PACKED:
+        return _unpacked(raw, bits, count, np_type).reshape(shape)
     if t.data_type == TensorProto.BOOL:
         return (raw != 0).reshape(shape)  # any non-zero byte is true; NumPy's bool must be 0 or 1
     little = np_type if np_type.kind == "V" or np_type.itemsize == 1 else np_type.newbyteorder("<")
@@ -105,14 +125,40 @@ def to_array(t: TensorProto, external: ExternalData, what: str = "") -> np.ndarr
 
 def _typed(t: TensorProto, np_type: np.dtype, count: int, what: str) -> np.ndarray:
     values = getattr(t, _FIELD.get(t.data_type, "int32_data"))
-    if len(values) != count:
+    bits = _PACKED.get(t.data_type)
+    if len(values) != (count if bits is None else -(-count * bits // 8)):
         raise ModelFormatError(f"{what} of {list(t.dims)} needs {count} elements and has {len(values)}")
+    if bits is not None:
+        return _unpacked(np.array(values, np.int64).astype(np.uint8), bits, count, np_type)
+    if np_type.kind == "V" and np_type.itemsize == 1:
+        return np.array(values, np.int64).astype(np.uint8).view(np_type)
     if t.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
-        bits = np.array(values, np.int64)
-        return bits.astype(np.uint16).view(np_type)
+        return np.array(values, np.int64).astype(np.uint16).view(np_type)
     if t.data_type in _FIELD and t.data_type != TensorProto.UINT32:
         return np.array(values, np_type)
     return np.array(values, np.uint64 if t.data_type == TensorProto.UINT32 else np.int64).astype(np_type)
+
+
+def raw_bytes(a: np.ndarray) -> bytes:
+    """What a TensorProto's raw_data holds: little-endian elements, those below a byte packed."""
+    bits = _PACKED.get(code_of(as_dtype(a.dtype)))
+    if bits is None:
+        return a.astype(a.dtype.newbyteorder("<"), copy=False).tobytes() if a.dtype.kind in "iuf" else a.tobytes()
+    codes = (a.view(np.uint8) & ((1 << bits) - 1)).reshape(-1)
+    per = 8 // bits
+    codes = np.pad(codes, (0, -codes.size % per)).reshape(-1, per)
+    return sum((codes[:, k] << (bits * k) for k in range(per)), np.zeros(len(codes), np.uint8)).astype(np.uint8).tobytes()
+
+
+def _unpacked(raw: np.ndarray, bits: int, count: int, np_type: np.dtype) -> np.ndarray:
+    """Elements of ``bits`` each, several a byte."""
+    per, mask = 8 // bits, (1 << bits) - 1
+    codes = np.stack([(raw >> (bits * k)) & mask for k in range(per)], -1).reshape(-1)[:count].astype(np.uint8)
+    if np_type == np.dtype(ml_dtypes.float4_e2m1fn):
+        return codes.view(np_type)
+    if np_type in (np.dtype(ml_dtypes.int4), np.dtype(ml_dtypes.int2)):  # the highest bit counts negatively
+        return ((codes.astype(np.int8) ^ (1 << (bits - 1))) - (1 << (bits - 1))).astype(np_type)
+    return codes.astype(np_type)
 
 
 def _external(t: TensorProto, external: ExternalData, expected: int, what: str) -> np.ndarray:
