@@ -38,7 +38,7 @@ def choose_flash(form: Attend) -> FlashSchedule:
         if type(form) is not Attend:
             queries, keys, warps = (64, 64, 4) if wide <= 64 else (64, 32, 4)
     elif itemsize == 4:
-        queries, keys, warps, stages = (64, 32, 8, 2) if wide <= 64 else (32, 32, 8, 1)
+        queries, keys, warps, stages = (64 if wide <= 64 else 32, 32, 8, 1) if type(form) is Attend else (32, 16, 8, 1)  # no tensor cores: operands fill registers
     else:
         queries, keys, warps, stages = (32, 16, 4, 1)
     return FlashSchedule(max(16, min(queries, power(nominal(form.sizes[1])))), max(16, min(keys, power(nominal(form.sizes[2])))), warps, stages)
@@ -55,6 +55,7 @@ class _Flash:
         self.dtype: DType = form.buffers[0].dtype
         self.wide = "float64" if self.dtype is float64 else "float32"
         self.params: dict[str, tuple[str, int]] = {}
+        self.index = "int32" if all(nominal(size(b.shape)) < 1 << 30 for b in form.buffers) else "int64"
         self.lines: list[str] = []
         self.indent = ""
         self.numbers = dict(zip("BTSHGO", map(self._number, form.sizes)))
@@ -85,12 +86,17 @@ class _Flash:
         form, s = self.form, self.schedule
         kinds = {Attend: self._forward, AttendQueryGrad: self._query_grad, AttendKeyGrad: self._key_grad}
         grid = kinds[type(form)]()
-        signature = [(self.pointers[b.name], POINTER[b.dtype]) for b in form.buffers] + [(name, "i64") for name, _ in self.params.values()]
+        signature = [(self.pointers[b.name], POINTER[b.dtype]) for b in form.buffers] + [(name, self.index.replace("nt", "")) for name, _ in self.params.values()]
         name = f"{form.name}_kernel"
         text = (f"import triton\nimport triton.language as tl\n\n\n# {form.text}\n@triton.jit\ndef {name}({', '.join(n for n, _ in signature)}):\n"
                 + "\n".join(self.lines) + "\n")
-        return Source(name, text, tuple(signature), tuple(b.name for b in form.buffers), tuple(n for _, n in self.params.values()), (), grid, False,
-                      s.num_warps, s.num_stages)
+        return Source(name, text, tuple(signature), tuple(b.name for b in form.buffers), tuple(n for _, n in self.params.values()),
+                      self._limits(), grid, False, s.num_warps, s.num_stages)
+
+    def _limits(self) -> tuple[int, ...]:
+        """Element counts that the index type must hold."""
+        counts = [size(b.shape) for b in self.form.buffers] if self.index == "int32" else []
+        return tuple(n for n in counts if type(n) is Dim)
 
     # -- addresses
 
@@ -100,8 +106,10 @@ class _Flash:
         heads, head = (n["G"], "group") if i in (1, 2) else (n["H"], "head")
         times, columns = (n["S"] if i in (1, 2) else n["T"]), (self.form.depth if i < 2 else self.form.width)
         pointer = self.pointers[name or self.form.buffers[i].name]
-        row = (f"(batch * {times} + {time}) * {heads} + {head}" if self.form.layouts[i] == "BTHD" else f"(batch * {heads} + {head}) * {times} + {time}")
-        return f"{pointer} + ({row}) * {columns} + {column}"
+        wide = "batch.to(tl.int64)"  # scalars; what differs in a tile is an offset from them
+        if self.form.layouts[i] == "BTHD":
+            return f"({pointer} + ({wide} * {times} * {heads} + {head}) * {columns}) + ({time} * ({heads} * {columns}) + {column})"
+        return f"({pointer} + ({wide} * {heads} + {head}) * {times} * {columns}) + ({time} * {columns} + {column})"
 
     def _operand(self, i: int, time: str, inside: str, column: str, name: str | None = None) -> str:
         limit = self.form.depth if i < 2 else self.form.width
@@ -119,6 +127,22 @@ class _Flash:
                 at = index if at == "0" else f"({at}) * {self.numbers[count]} + {index}"
         shape = f"{query} * 0 + {key} * 0"  # a tile, whatever it depends on
         return f"tl.load({self.pointers[which]} + {at} + {shape}, mask={inside}, other=0)"
+
+    def _chunks(self, padded: int) -> list[tuple[int, int]]:
+        """(first, count) of the columns that one product sums over: products without tensor cores hold their operands in registers."""
+        step = padded if self.dtype.itemsize == 2 else min(padded, 32)
+        return [(at, step) for at in range(0, padded, step)]
+
+    def _tile(self, name: str, i: int, time: str, inside: str, operand: str | None = None) -> None:
+        """The tile [time, column] of operand i in ``name0``, ``name1``, ...: one name per chunk of columns."""
+        for c, (at, count) in enumerate(self._chunks(self.depth if i < 2 else self.width)):
+            self.line(f"{name}{c} = {self._operand(i, time, inside, f'({at} + tl.arange(0, {count})[None, :])', operand)}")
+
+    def _across(self, target: str, left: str, i: int, time: str, inside: str, operand: str | None = None) -> None:
+        """``target`` = ``left`` (of ``_tile``) times operand i transposed: its times are columns."""
+        for c, (at, count) in enumerate(self._chunks(self.depth if i < 2 else self.width)):
+            right = self._operand(i, time, inside, f"({at} + tl.arange(0, {count})[:, None])", operand)
+            self.line(f"{target} {'+=' if c else '='} {self._dot(f'{left}{c}', right)}")
 
     def _stats(self, name: str, query: str, inside: str) -> str:
         return f"tl.load({self.pointers[name]} + (batch * {self.numbers['H']} + head) * {self.numbers['T']} + {query}, mask={inside}, other=0)"
@@ -152,7 +176,7 @@ class _Flash:
         n, s = self.numbers, self.schedule
         batch, queries, _, heads, _, _ = self.form.sizes
         blocks = ceil_div(queries, s.queries)
-        self.line("pid = tl.program_id(0).to(tl.int64)")
+        self.line(f"pid = tl.program_id(0).to(tl.{self.index})")
         count = self._number(blocks)
         self.line(f"first = (pid % {count}) * {s.queries}")
         self.line(f"head = (pid // {count}) % {n['H']}")
@@ -161,10 +185,9 @@ class _Flash:
         self.line(f"t = first + tl.arange(0, {s.queries})[:, None]")
         self.line(f"t_in = t < {n['T']}")
         self.line(f"d = tl.arange(0, {self.depth})[None, :]")
-        self.line(f"dt = tl.arange(0, {self.depth})[:, None]")
         self.line(f"e = tl.arange(0, {self.width})[None, :]")
-        self.line(f"qx = {self._operand(0, 't', 't_in', 'd')}")
-        self.line(f"limit = tl.cast({n['S']}, tl.int64)")
+        self._tile("qx", 0, "t", "t_in")
+        self.line(f"limit = tl.cast({n['S']}, tl.{self.index})")
         if self.skips:
             self.line(f"limit = tl.minimum(limit, tl.maximum(first + {s.queries} + {n['O']}, 0))")
         return size((batch, heads, blocks))
@@ -176,7 +199,7 @@ class _Flash:
         self.line(f"s_in = s < {n['S']}")
         self.line(f"st = start + tl.arange(0, {s.keys})[:, None]")
         self.line(f"st_in = st < {n['S']}")
-        self.line(f"x = {self._dot('qx', self._operand(1, 's', 's_in', 'dt'))}")
+        self._across("x", "qx", 1, "s", "s_in")
         self._adjust("t", "s")
 
     def _online(self) -> None:
@@ -215,8 +238,7 @@ class _Flash:
         grid = self._queries()
         self._start()
         self.line(f"delta = tl.zeros([{s.queries}, 1], tl.{self.wide})")
-        self.line(f"cx = {self._operand(3, 't', 't_in', 'e', 'ct')}")
-        self.line(f"et = tl.arange(0, {self.width})[:, None]")
+        self._tile("cx", 3, "t", "t_in", "ct")
         for last in (False, True):
             if last:
                 self.line('shift = tl.where(top == float("-inf"), 0.0, top)')
@@ -225,7 +247,7 @@ class _Flash:
                 self.line(f"live = top > {self.fill if form.empty != 'uniform' else repr(MASKED * 0.999)}")
                 self.line(f"dq_acc = tl.zeros([{s.queries}, {self.depth}], tl.{self.wide})")
             self._over_keys()
-            self.line(f"dp = {self._dot('cx', self._operand(2, 's', 's_in', 'et'))}")
+            self._across("dp", "cx", 2, "s", "s_in")
             if last:
                 self.line("p = tl.exp(x - shift) * inverse")
                 self.line("ds = tl.where(live, p * (dp - delta), 0.0)")
@@ -249,16 +271,16 @@ class _Flash:
         batch, _, keys, _, groups, _ = form.sizes
         blocks = ceil_div(keys, s.keys)
         count = self._number(blocks)
-        self.line("pid = tl.program_id(0).to(tl.int64)")
+        self.line(f"pid = tl.program_id(0).to(tl.{self.index})")
         self.line(f"first = (pid % {count}) * {s.keys}")
         self.line(f"group = (pid // {count}) % {n['G']}")
         self.line(f"batch = pid // {count} // {n['G']}")
         self.line(f"s = first + tl.arange(0, {s.keys})[:, None]")
         self.line(f"s_in = s < {n['S']}")
-        for name, columns, where in (("d", self.depth, "[None, :]"), ("dt", self.depth, "[:, None]"), ("e", self.width, "[None, :]"), ("et", self.width, "[:, None]")):
-            self.line(f"{name} = tl.arange(0, {columns}){where}")
-        self.line(f"kx = {self._operand(1, 's', 's_in', 'd')}")
-        self.line(f"vx = {self._operand(2, 's', 's_in', 'e')}")
+        self.line(f"d = tl.arange(0, {self.depth})[None, :]")
+        self.line(f"e = tl.arange(0, {self.width})[None, :]")
+        self._tile("kx", 1, "s", "s_in")
+        self._tile("vx", 2, "s", "s_in")
         self.line(f"dk_acc = tl.zeros([{s.keys}, {self.depth}], tl.{self.wide})")
         self.line(f"dv_acc = tl.zeros([{s.keys}, {self.width}], tl.{self.wide})")
         self.line(f"per = {n['H']} // {n['G']}")
@@ -272,14 +294,14 @@ class _Flash:
         self.line(f"t_in = t < {n['T']}")
         self.line(f"tt = start + tl.arange(0, {s.queries})[:, None]")
         self.line(f"tt_in = tt < {n['T']}")
-        self.line(f"x = {self._dot('kx', self._operand(0, 't', 't_in', 'dt'))}")
+        self._across("x", "kx", 0, "t", "t_in")
         self._adjust("t", "s")
         for name in ("top", "inverse", "delta"):
             self.line(f"{name} = {self._stats(name, 't', 't_in')}")
         self.line("p = tl.exp(x - top) * tl.abs(inverse)")
         self.line(f"cx = {self._operand(3, 'tt', 'tt_in', 'e', 'ct')}")
         self.line(f"dv_acc += {self._dot(self._cast('p'), 'cx')}")
-        self.line(f"dp = {self._dot('vx', self._operand(3, 't', 't_in', 'et', 'ct'))}")
+        self._across("dp", "vx", 3, "t", "t_in", "ct")
         self.line("ds = tl.where(inverse < 0, 0.0, p * (dp - delta))")
         self.line(f"qx = {self._operand(0, 'tt', 'tt_in', 'd')}")
         self.line(f"dk_acc += {self._dot(self._cast('ds'), 'qx')}")

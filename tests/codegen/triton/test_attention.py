@@ -88,6 +88,6 @@ def test_free_sizes_are_arguments() -> None:
     batch, time = Dim.free("batch", 3), Dim.free("time", 100)
     free = replace(form, sizes=(batch, time, time, *form.sizes[3:]))
     source = attention_source(free, FlashSchedule(64, 64, 4, 2))
-    assert [t for _, t in source.signature] == ["*bf16"] * 4 + ["i64"] * len(source.params)
+    assert [t for _, t in source.signature] == ["*bf16"] * 4 + ["i32"] * len(source.params)
     assert source.params and source.grid == 3 * 4 * 2
     assert compile_source(source, 90)[0][:4] == b"\x7fELF"
