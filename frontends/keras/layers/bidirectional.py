@@ -20,7 +20,7 @@ class Bidirectional(Layer):
     the backward ones; ``initial_state`` is given in the same order.
     """
 
-    def __init__(self, layer: Layer, merge_mode: str | None = "concat", weights: Any = None, backward_layer: Layer | None = None, **kwargs: Any):
+    def __init__(self, layer: Any, merge_mode: str | None = "concat", weights: Any = None, backward_layer: Any = None, **kwargs: Any):
         if not isinstance(layer, Layer):
             raise ArgumentError(f"Bidirectional: layer must be a recurrent layer, got {layer!r}")
         if backward_layer is not None and not isinstance(backward_layer, Layer):

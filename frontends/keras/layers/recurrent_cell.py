@@ -22,6 +22,9 @@ class RecurrentCell(Layer, DropoutRNNCell):
 
     gates = 1
     has_recurrent_activation = False
+    bias_initializer: Any
+    bias_regularizer: Any
+    bias_constraint: Any
 
     def __init__(self, units: int, activation: Any, use_bias: bool, dropout: float, recurrent_dropout: float, seed: int | None,
                  recurrent_activation: Any = None, implementation: int = 2, kwargs: dict | None = None, **weights: Any):
