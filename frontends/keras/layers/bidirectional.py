@@ -41,9 +41,10 @@ class Bidirectional(Layer):
                 each.zero_output_for_mask = each.return_sequences  # else a masked step would show the other direction's last output
         self.merge_mode = merge_mode
         self._initial_weights = None if weights is None else list(weights)
-        self.stateful, self.return_sequences, self.return_state = layer.stateful, layer.return_sequences, layer.return_state
+        forward = self.forward_layer
+        self.stateful, self.return_sequences, self.return_state = forward.stateful, forward.return_sequences, forward.return_state
         self.supports_masking = True
-        self.input_spec = layer.input_spec
+        self.input_spec = forward.input_spec
 
     def _check_directions(self) -> None:
         f, b = self.forward_layer, self.backward_layer
