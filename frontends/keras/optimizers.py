@@ -7,6 +7,7 @@ from typing import Any
 
 from ...runtime.errors import ArgumentError
 from . import schedules
+from .adafactor import Adafactor
 from .adam import Adam, Adamax, AdamW, Lamb, Lion, Nadam
 from .fused_optimizer import FusedOptimizer
 from .initializers import Constant
@@ -319,7 +320,7 @@ class Ftrl(FusedOptimizer):
 
 
 CLASSES: dict[str, type[Optimizer]] = {
-    c.__name__: c for c in (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, Nadam, Lion, Lamb, Ftrl)
+    c.__name__: c for c in (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, Nadam, Lion, Lamb, Ftrl, Adafactor)
 }
 ALIASES: dict[str, type[Optimizer]] = {n.lower(): c for n, c in CLASSES.items()}
 __all__ = [*CLASSES, "Optimizer", "LearningRateSchedule", "schedules", "serialize", "deserialize", "get"]

@@ -20,7 +20,9 @@ def pooling(rng, name):
        "GlobalAveragePooling3D")
 def global_pooling(rng, name):
     n = int(name[-2])
-    return Case(some(rng, keepdims=(True,), data_format=("channels_first",)), [shape(rng, n + 2)], masked=name == "GlobalAveragePooling1D" and chance(rng))
+    arguments = some(rng, keepdims=(True,), data_format=("channels_first",))
+    masked = name == "GlobalAveragePooling1D" and "data_format" not in arguments and chance(rng)  # a mask is one of the axis 1
+    return Case(arguments, [shape(rng, n + 2)], masked=masked)
 
 
 @layer("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D", "AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D",

@@ -28,6 +28,8 @@ CASES = [
     ("Nadam", {}),
     ("Lion", {}),
     ("Lamb", {}),
+    ("Adafactor", {}),
+    ("Adafactor", {"beta_2_decay": -0.6, "clip_threshold": 0.4, "relative_step": False}),
     ("Ftrl", {}),
     (
         "Ftrl",
