@@ -45,6 +45,16 @@ class Dump:
         if self.level >= level:
             print(make(), file=sys.stderr)
 
+    def _line(self, what: str, seconds: float, text: str) -> str:
+        return f"kerogen {self.name}: {what:<6} {1e3 * seconds:>9.1f} ms  {text}"
+
+    def _total(self) -> str:
+        emit = self.phases.get("emit", 0.0)
+        total = sum(self.phases.values())
+        cached = sum(e["cached"] for e in self.emitted.values())
+        kernels = f"{len(self.emitted) - cached} kernels compiled, {cached} cached: {1e3 * emit:.1f} ms"
+        return self._line("total", total, f"passes {1e3 * (total - emit):.1f} ms, {kernels}")
+
     def _write(self, suffix: str, make: Callable[[], str]) -> None:
         if self.folder is not None:
             (self.folder / f"{next(self._stage):02d}-{suffix}").write_text(make())
@@ -52,7 +62,7 @@ class Dump:
     def phase(self, name: str, seconds: float) -> None:
         """Adds to the time of a phase."""
         self.phases[name] = self.phases.get(name, 0.0) + seconds
-        self._say(1, lambda: f"kerogen {self.name}: {name} {1e3 * seconds:.1f} ms")
+        self._say(1, lambda: self._line("pass", seconds, name))
 
     def graph(self, name: str, graph: Graph, before: Graph | None, seconds: float) -> None:
         """A graph after a pass; printed and written where the pass changed it."""
@@ -76,14 +86,15 @@ class Dump:
         """A kernel's code; ``code.fresh`` where this compilation made it."""
         self.phases["emit"] = self.phases.get("emit", 0.0) + seconds
         self.emitted[call] = {"symbol": code.symbol, "cached": not code.fresh, "seconds": seconds, "text": kernel_text(call.kernel)}
-        self._say(1, lambda: f"kerogen {self.name}: {call.kernel.name} {'compiled' if code.fresh else 'from cache'} {1e3 * seconds:.1f} ms")
+        self._say(1, lambda: self._line("kernel", seconds, f"{call.kernel.name} ({'compiled' if code.fresh else 'cached'})"))
         self._say(4, lambda: code.text)
         if code.fresh:
             self._say(6, assembly)
         self._write(f"{call.kernel.name}.ll", lambda: code.text)
 
     def report(self, program: Program, target: str) -> dict:
-        """Plain data for ``Executable.explain``."""
+        """Plain data for ``Executable.explain``; the compilation is over."""
+        self._say(1, self._total)
         return report_of(program, self.emitted, self.refusals, self.phases, self.name, target)
 
 
