@@ -41,7 +41,7 @@ def drawn(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.nd
         return np.where(rng.random(shape) < 0.3, x % d.np.type(3), x)
     x = (rng.standard_normal(shape) * 10 ** rng.uniform(-4, 4, shape)).astype(d.np)
     flat = x.reshape(-1)
-    for i, special in enumerate((np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0)):
+    for special in (np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0):
         flat[rng.integers(0, max(x.size, 1), x.size // 15)] = special
     return x
 
