@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .frontends.keras.layers import *  # the names are in __all__ there
 from .runtime.errors import UnknownNameError as _UnknownNameError
 
@@ -12,7 +10,7 @@ class _MissingLayerError(_UnknownNameError, AttributeError):
     """A layer that kerogen doesn't have; an AttributeError as well, so that hasattr() is False."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import difflib

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from ...runtime.errors import ArgumentError
+from . import loss_functions
 from .loss import Loss, squeeze_or_expand_to_same_rank
 from .loss_functions import (
     binary_crossentropy,
@@ -229,56 +231,9 @@ class Tversky(LossFunctionWrapper):
         super().__init__(tversky, reduction, name, dtype, alpha=alpha, beta=beta, axis=axis)
 
 
-CLASSES: dict[str, type[Loss]] = {
-    c.__name__: c
-    for c in (
-        LossFunctionWrapper,
-        MeanSquaredError,
-        MeanAbsoluteError,
-        MeanAbsolutePercentageError,
-        MeanSquaredLogarithmicError,
-        CosineSimilarity,
-        Huber,
-        LogCosh,
-        KLDivergence,
-        Poisson,
-        Hinge,
-        SquaredHinge,
-        CategoricalHinge,
-        BinaryCrossentropy,
-        CategoricalCrossentropy,
-        SparseCategoricalCrossentropy,
-        BinaryFocalCrossentropy,
-        CategoricalFocalCrossentropy,
-        CategoricalGeneralizedCrossEntropy,
-        Dice,
-        Tversky,
-    )
-}
+CLASSES: dict[str, type[Loss]] = {n: c for n, c in list(globals().items()) if inspect.isclass(c) and issubclass(c, LossFunctionWrapper)}
 FUNCTIONS: dict[str, Any] = {
-    f.__name__: f
-    for f in (
-        mean_squared_error,
-        mean_absolute_error,
-        mean_absolute_percentage_error,
-        mean_squared_logarithmic_error,
-        cosine_similarity,
-        huber,
-        log_cosh,
-        kl_divergence,
-        poisson,
-        hinge,
-        squared_hinge,
-        categorical_hinge,
-        binary_crossentropy,
-        categorical_crossentropy,
-        sparse_categorical_crossentropy,
-        binary_focal_crossentropy,
-        categorical_focal_crossentropy,
-        categorical_generalized_cross_entropy,
-        dice,
-        tversky,
-    )
+    n: f for n, f in vars(loss_functions).items() if inspect.isfunction(f) and f.__module__ == loss_functions.__name__ and not n.startswith("_")
 }
 ALIASES: dict[str, Any] = {
     "mse": mean_squared_error,
