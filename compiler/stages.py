@@ -10,6 +10,7 @@ from ..runtime.errors import ArgumentError
 from .dump import program_text
 from .ir.graph import Graph
 from .ir.text import graph_text
+from .kernel.routine import Routine
 from .kernel.text import kernel_text
 from .program.program import Call, Program, kernel_calls
 from .target import Target
@@ -52,7 +53,7 @@ def _code(call: Call, target: Target, machine_code: bool) -> str:
     from .codegen.llvm.lift import lift
     from .codegen.llvm.module import assembly, emit_text
 
-    lifted, params = lift(call.kernel)
+    lifted, params = call.kernel.lifted() if isinstance(call.kernel, Routine) else lift(call.kernel)
     text, _ = emit_text(lifted, call.kernel.name, call.schedule, target, error_param=len(params))
     if machine_code:
         text = assembly(text, target)
