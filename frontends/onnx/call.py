@@ -80,7 +80,7 @@ class Call:
             return v.array
         a = evaluated(v)
         if a is None:
-            names = small_inputs(v)
+            names = small_inputs(v, self.importer.given)
             if names:
                 raise NeedsValues(names)
             raise Refusal(

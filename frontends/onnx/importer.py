@@ -168,11 +168,11 @@ class Importer:
         self.leaves: dict[Weight, Node] = {w: leaf(w.name, TensorType(w.shape, w.dtype), "parameter") for w in self.weights}
         scope = Scope(self.model.opsets, {})
         scope.values.update(self.constants)
-        given = []
+        self.given: dict[Node, None] = {}  # the nodes of the inputs, in order
         for v in self.inputs:
             scope.values[v.name] = x = self._input(v, dims)
             if isinstance(x, Node):
-                given.append(x)
+                self.given[x] = None
         self.run(live(self.model.graph.nodes, {v.name for v in self.model.graph.outputs}), scope)
         outputs = []
         for v in self.model.graph.outputs:
@@ -194,7 +194,7 @@ class Importer:
         if self.issues:
             return None
         names = tuple(v.name for v in self.model.graph.outputs)
-        return Graph((*given, *self.leaves.values()), tuple(outputs), output_names=names, name=self.model.name)
+        return Graph((*self.given, *self.leaves.values()), tuple(outputs), output_names=names, name=self.model.name)
 
     def _input(self, v: ValueInfo, dims: Mapping[str, int]) -> Value:
         if v.dtype is None:

@@ -10,6 +10,7 @@ free batch stays
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -115,13 +116,13 @@ def as_node(x: Known) -> Node:
     return ops.reshape(ops.stack([ops.constant(v, x.dtype) for v in x.array.flat], 0), x.array.shape)
 
 
-def small_inputs(n: Node) -> tuple[str, ...]:
-    """Names of the model's inputs that ``n`` depends on, if it depends on nothing else than constants and they are small
-    vectors (shapes, axes, scales) or scalars.
+def small_inputs(n: Node, inputs: Container[Node]) -> tuple[str, ...]:
+    """Names of the model's inputs (whose nodes are ``inputs``) that ``n`` depends on, if it depends on nothing else than constants
+    and they are small vectors (shapes, axes, scales) or scalars. Leaves that stand for a loop's values are no inputs.
     """
     leaves = [m for m in post_order([n]) if isinstance(m.op, Input)]
     small = all(
-        m.op.role == "input"
+        m in inputs
         and (m.rank <= 1 or m.type.size <= 1)
         and m.type.size <= _SMALL_INPUT
         for m in leaves
