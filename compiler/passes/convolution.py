@@ -53,7 +53,7 @@ def _static(*sizes: int) -> bool:
 def _bounded(n: Node, padding: Pairs) -> bool:
     """Whether the direct template takes ``n`` with this padding (``schedule.contraction.match_contraction`` says what it needs)."""
     x, other = n.inputs
-    if not (n.op.groups == 1 or (isinstance(n.op, Conv) and _in_vectors(n, other, n.op.groups))) or not n.dtype.is_float or n.dtype.itemsize < 4 or not _static(x.shape[-1], other.shape[-1]):
+    if not (n.op.groups == 1 or (isinstance(n.op, Conv) and _in_vectors(n, other, n.op.groups))) or not n.dtype.is_float or not _static(x.shape[-1], other.shape[-1]):
         return False
     kernel, out = (other.shape[:-2], n.shape[1:-1]) if isinstance(n.op, Conv) else (n.shape[:-2], other.shape[1:-1])
     if not _static(*kernel):
@@ -103,7 +103,7 @@ def _input_grad(n: Node) -> Node | None:
 def _in_phases(n: Node) -> bool:
     """Whether ``kernel.split`` and the direct template take a strided gradient: all is static, and each axis has taps for it to share out."""
     ct, w = n.inputs
-    if not _static(*ct.shape[1:], *w.shape, *n.shape[1:]) or not n.dtype.is_float or n.dtype.itemsize < 4:
+    if not _static(*ct.shape[1:], *w.shape, *n.shape[1:]) or not n.dtype.is_float:
         return False
     if n.shape[-2] <= n.op.strides[-1] or (n.op.groups != 1 and not _in_vectors(n, w, n.op.groups)):
         return False

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...runtime.dim import key
+from ...runtime.dim import key, size
 from ..kernel import simplify
 from ..kernel.attention import Attend
-from ..kernel.expr import Axis, Const, Expr, Load, index, loads_of, substitute
+from ..kernel.expr import Axis, Cast, Const, Expr, Load, index, loads_of, substitute
 from ..kernel.ir import Buffer, Contract, Kernel, Store, stage_exprs
 from ..kernel.split import split_axes
 from ..schedule.attention import choose_attention
@@ -53,23 +53,53 @@ def _rewritten(calls: list[Call], program: Program, target: Target, fixed: set[V
         schedule = choose_schedule(form, target)
         names = [b.name for b in call.kernel.buffers]
         source = call.values[names.index(form.b.buffer.name)]
-        if natural(form, schedule, source in fixed):
-            out.append(replace(call, schedule=schedule))
-            continue
-        if form.row_count == 1 and source not in fixed:  # each element is used once: packing costs what the product costs
+        as_it_lies = natural(form, schedule, source in fixed)
+        if not as_it_lies and form.row_count == 1 and source not in fixed:  # each element is used once: packing costs what the product costs
             out.append(call)
+            continue
+        if form.a.dtype is not form.contract.acc:
+            read = call.values[names.index(form.a.buffer.name)]
+            k = (read, form.contract.acc.name)
+            if k not in packed:
+                widening, packed[k] = _widening(form, read, call)
+                _placed(widening, read in fixed, packed[k], program, fixed, out, in_setup)
+            call = _use_widened(call, form, packed[k])
+            widened = match_contraction(call.kernel)
+            assert widened is not None
+            form = widened
+        if as_it_lies:
+            out.append(replace(call, schedule=schedule))
             continue
         k = (source, _layout_key(form, schedule))
         if k not in packed:
-            packing, value = _packing(form, schedule, source, call)
-            packed[k] = value
-            if source in fixed:
-                fixed.add(value)
-                program.setup.append(packing) if not in_setup else out.append(packing)
-            else:
-                out.append(packing)
+            packing, packed[k] = _packing(form, schedule, source, call)
+            _placed(packing, source in fixed, packed[k], program, fixed, out, in_setup)
         out.append(_use_packed(call, form, schedule, packed[k]))
     return out
+
+
+def _placed(preparing: Call, once: bool, value: Value, program: Program, fixed: set[Value], out: list[Call], in_setup: bool) -> None:
+    """Puts a call that prepares an operand into the setup, where it depends on weights alone, or before the call that reads it."""
+    if once:
+        fixed.add(value)
+    (program.setup if once and not in_setup else out).append(preparing)
+
+
+def _widening(form: ContractForm, source: Value, call: Call) -> tuple[Call, Value]:
+    """The kernel that converts all of a 16-bit operand to the type of the sums: once an element, where the sums would do it once a panel."""
+    n = size(source.shape)
+    read, write, axis = Buffer("in0", (n,), form.a.dtype), Buffer("out0", (n,), form.contract.acc), Axis("i0", n)
+    kernel = Kernel("widen", (read, write), 1, (axis,), (Store(write, (), (axis,), Cast(Load(read, (axis,)), form.contract.acc)),))
+    result = Value((n,), form.contract.acc)
+    return Call(kernel, (source, result), (), call.origins), result
+
+
+def _use_widened(call: Call, form: ContractForm, value: Value) -> Call:
+    """The call with a read from its widened copy."""
+    a, acc = form.a, form.contract.acc
+    buffer = replace(a.buffer, name=a.buffer.name + "w", dtype=acc)
+    outside = () if a.guard is None else (a.guard, Const(0, acc))
+    return _with_operand(call, form, a, Load(buffer, a.index, *outside), value)
 
 
 def _layout_key(form: ContractForm, schedule: GemmSchedule) -> tuple:
@@ -122,15 +152,19 @@ def _use_packed(call: Call, form: ContractForm, schedule: GemmSchedule, value: V
     at = simplify.add(simplify.mul(at, panels(form, schedule)), simplify.floordiv(form.n, columns))
     at = simplify.add(simplify.mul(at, form.depth), k)
     at = simplify.add(simplify.mul(at, columns), simplify.mod(form.n, columns))
-    load = Load(buffer, (at,))
-    swapped = form.b is form.contract.a
-    contract = replace(form.contract, **({"a": load} if swapped else {"b": load}))
+    return replace(_with_operand(call, form, form.b, Load(buffer, (at,)), value), schedule=schedule)
+
+
+def _with_operand(call: Call, form: ContractForm, old: Load, new: Load, value: Value) -> Call:
+    """The call with one operand of its contraction read from another value; the epilogue still reads what it read."""
+    contract = replace(form.contract, **({"a": new} if form.contract.a is old else {"b": new}))
     stages = tuple(contract if isinstance(s, Contract) else s for s in call.kernel.stages)
+    name = old.buffer.name
     still_read = any(_reads(s, name) for s in stages)
     buffers, values = [], []
     for b, v in zip(call.kernel.buffers, call.values):
-        if b.name == name and b.key == form.b.buffer.key:
-            buffers.append(buffer)
+        if b.name == name and b.key == old.buffer.key:
+            buffers.append(new.buffer)
             values.append(value)
             if still_read:
                 buffers.append(b)
@@ -138,8 +172,7 @@ def _use_packed(call: Call, form: ContractForm, schedule: GemmSchedule, value: V
         else:
             buffers.append(b)
             values.append(v)
-    kernel = replace(call.kernel, buffers=tuple(buffers), stages=stages)
-    return replace(call, kernel=kernel, values=tuple(values), schedule=schedule)
+    return replace(call, kernel=replace(call.kernel, buffers=tuple(buffers), stages=stages), values=tuple(values))
 
 
 def _reads(stage, name: str) -> bool:

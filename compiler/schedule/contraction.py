@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ...runtime.dim import Dim, ceil_div, size
-from ...runtime.dtype import float32, float64, int64
+from ...runtime.dtype import bfloat16, float16, float32, float64, int64
 from ...runtime.errors import InternalError
 from ..kernel.access import Access, access
 from ..kernel.expr import Axis, Const, Expr, Load, Op, axes_of, post_order
@@ -66,6 +66,7 @@ class ContractForm:
     """What a match found. ``a`` is read by rows, ``b`` by vectors along ``n``.
 
     ``outer``: axes of both operands, or of b beside n; ``rows``: axes of a alone; ``k``: the reduced axes, slowest first.
+    16-bit floats are summed in float32: b's are converted as they are loaded, a's must be widened before (``program.storage``).
     ``packed``: b is stored as panels [outer][ceil(N / columns)][K][columns], zeros beyond N.
     """
 
@@ -119,7 +120,7 @@ def match_contraction(kernel: Kernel) -> ContractForm | None:
         return None
     if c.acc not in (float32, float64) or not isinstance(c.a, Load) or not isinstance(c.b, Load):
         return None
-    if any(x.dtype is not c.acc for x in (c.a, c.b)):
+    if any(x.dtype is not c.acc and not (c.acc is float32 and x.dtype in (bfloat16, float16)) for x in (c.a, c.b)):
         return None
     a, b = c.a, c.b
     access_a, access_b = (access(x.buffer, x.index) for x in (a, b))

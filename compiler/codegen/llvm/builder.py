@@ -423,6 +423,11 @@ class Builder:
 
     def masked_store(self, value: Value, pointer: Value, mask: Value) -> None:
         t = value.type
+        flags = mask.text[1:-1].split(", ") if mask.text[0] == "<" else []
+        if flags.count("i1 true") == 1:  # LLVM 22 writes four bytes where such a store follows a truncation to a narrower element
+            lane = flags.index("i1 true")
+            self.store(self.extract(value, lane), self.gep(pointer, const("i64", lane), element(t)))
+            return
         self._masked("llvm.masked.store", "void", f"{value}, ptr align {size_of(element(t))} {pointer.text}, {mask}", f"{t}, ptr, {mask.type}", [t, "ptr"])
 
     def gather(self, pointers: Value, mask: Value, other: Value) -> Value:

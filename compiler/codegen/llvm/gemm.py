@@ -19,7 +19,7 @@ from ...kernel.expr import Op, axes_of, post_order
 from ...kernel.ir import Kernel
 from ...schedule.contraction import ContractForm, GemmSchedule, match_contraction, panels
 from ...target import Target
-from .builder import Module, Value, const, iota, vector
+from .builder import Module, Value, const, constants, iota, vector
 from .emitter import LLVMEmitter, Local
 from .loops import Emitted
 from .scalars import register_type
@@ -52,7 +52,7 @@ class Gemm:
     def __init__(self, kernel: Kernel, form: ContractForm, schedule: GemmSchedule, em: LLVMEmitter):
         self.kernel, self.form, self.schedule, self.em, self.b = kernel, form, schedule, em, em.b
         self.type = register_type(form.contract.acc)
-        self.tile = Tile(em.b, schedule, self.type, em.size)
+        self.tile = Tile(em, form, schedule)
         self.levels = levels_of(form, schedule)
 
     def extents(self) -> list[int]:
@@ -114,7 +114,7 @@ class Gemm:
         b, em, form = self.b, self.em, self.form
         at = self._base(form.b_access)
         at = b.add(at, b.mul(panel, em.size(form.depth * self.schedule.columns)) if form.packed else column)
-        return b.gep(em.base(form.b.buffer.name), at, self.type)
+        return b.gep(em.base(form.b.buffer.name), at, self.tile.panel)
 
     def _masks(self, column: Value) -> list[Value | None]:
         """Per column vector, the lanes inside N; None where all are."""
@@ -126,6 +126,9 @@ class Gemm:
         for i in range(self.schedule.vectors):
             if left.number is not None and left.number >= (i + 1) * width:
                 out.append(None)
+                continue
+            if left.number is not None:
+                out.append(constants(vector("i1", width), [i * width + lane < left.number for lane in range(width)]))
                 continue
             here = b.convert("trunc", b.sub(left, const("i64", i * width)), "i32")
             out.append(b.icmp("slt", iota(vector("i32", width)), b.splat(here, width)))

@@ -17,11 +17,11 @@ from ...kernel.expr import Axis
 from ...kernel.ir import Kernel
 from ...schedule.contraction import ContractForm, LanewiseSchedule, match_contraction, unrolled_axis
 from ...target import Target
-from .builder import Builder, Module, Value, const, constants, iota, vector
+from .builder import Module, Value, const, constants, iota, vector
 from .direct import Direct, Shape, direct_extents
 from .emitter import LLVMEmitter, Local
 from .loops import Emitted
-from .tile import Level, Size, Tile, levels_of
+from .tile import Level, Tile, levels_of
 
 
 def emit_lanewise(kernel: Kernel, schedule: LanewiseSchedule, target: Target, module: Module, symbol: str, error_param: int | None = None) -> Emitted:
@@ -38,8 +38,8 @@ def emit_lanewise(kernel: Kernel, schedule: LanewiseSchedule, target: Target, mo
 class LaneTile(Tile):
     """One vector per row. ``offsets``: elements of a from the first row to each."""
 
-    def __init__(self, b: Builder, schedule: LanewiseSchedule, type_: str, size: Size, offsets: Sequence[int]):
-        super().__init__(b, replace(schedule, vectors=1), type_, size)
+    def __init__(self, em: LLVMEmitter, form: ContractForm, schedule: LanewiseSchedule, offsets: Sequence[int]):
+        super().__init__(em, form, replace(schedule, vectors=1))
         self.offsets = offsets
 
     def _loaded(self, pointer: Value) -> Value:
@@ -60,13 +60,13 @@ class LaneTile(Tile):
             x = self._loaded(b.gep(here, const("i64", offset), self.type))
             for q, i in taps[offset]:
                 if q not in weights:
-                    weights[q] = self._loaded(b.gep(panel, const("i64", q * level.b), self.type))
+                    weights[q] = self.weights(b.gep(panel, const("i64", q * level.b), self.panel), self.masks[0])
                 n = active.index(i)
                 sums[n] = b.fma(x, weights[q], sums[n])
         return sums
 
     def _step(self, active: Sequence[int], at: Value, panel: Value, sums: list[Value]) -> list[Value]:
-        b, w = self.b, self._loaded(panel)
+        b, w = self.b, self.weights(panel, self.masks[0])
         return [b.fma(self._loaded(p), w, s) for p, s in zip(self.where(at, active), sums)]
 
 
@@ -76,7 +76,7 @@ class Lanewise(Direct):
     def __init__(self, kernel: Kernel, form: ContractForm, schedule: LanewiseSchedule, em: LLVMEmitter):
         super().__init__(kernel, form, schedule, em)
         self.offsets = [i * self._along for i in range(schedule.rows)]
-        self.tile = LaneTile(em.b, schedule, self.type, em.size, self.offsets)
+        self.tile = LaneTile(em, form, schedule, self.offsets)
         self.unrolled = unrolled_axis(form)
 
     def _masks(self, column: Value) -> list[Value | None]:
@@ -115,7 +115,7 @@ class Lanewise(Direct):
             here = b.gep(begin, offset, self.type)
             return [b.gep(here, const("i64", self.offsets[i]), self.type) for i in rows]
 
-        sums = self.tile.accumulate(levels, shape.rows, where, b.gep(panel, at, self.type), [mask])
+        sums = self.tile.accumulate(levels, shape.rows, where, b.gep(panel, at, self.tile.panel), [mask])
         for i in range(shape.rows):
             value = b.load(self.tile.slot(i, 0), self.tile.vector, 64) if sums is None else sums[i]
             with em.inline(form.rows[-1], b.add(first, const("i64", i))), contextlib.ExitStack() as stack:

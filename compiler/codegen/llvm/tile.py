@@ -18,11 +18,12 @@ from typing import Any
 from ....runtime.dim import Dim
 from ...kernel.expr import Axis
 from ...schedule.contraction import ContractForm, GemmSchedule
-from .builder import Builder, Value, const, size_of, vector
+from .builder import Value, const, size_of, vector
+from .emitter import LLVMEmitter
+from .scalars import register_type
 
 AHEAD = 4096  # bytes by which a matrix-vector product prefetches its weights
 
-Size = Callable[[int], Value]
 Pointers = Callable[[Value, Sequence[int]], list[Value]]  # (offset of a, rows) -> where each of these rows' element lies
 
 
@@ -75,9 +76,12 @@ def positive(extent: int) -> bool:
 class Tile:
     """Emits the sums of tiles of up to ``schedule.rows`` rows: in registers, or folded into ``memory`` where they are long."""
 
-    def __init__(self, b: Builder, schedule: GemmSchedule, type_: str, size: Size):
-        self.b, self.schedule, self.size, self.type = b, schedule, size, type_
-        self.vector = vector(type_, schedule.lanes)
+    def __init__(self, em: LLVMEmitter, form: ContractForm, schedule: GemmSchedule):
+        b = em.b
+        self.b, self.schedule, self.size, self.scalars = b, schedule, em.size, em.scalars
+        self.type = register_type(form.contract.acc)
+        self.dtype, self.panel = form.b.dtype, em.scalars.memory_type(form.b.dtype)  # of b
+        self.vector = vector(self.type, schedule.lanes)
         self.memory = b.alloca(f"[{schedule.rows * schedule.vectors} x {self.vector}]")
 
     def _split(self, levels: Sequence[Level]) -> int | None:
@@ -123,7 +127,7 @@ class Tile:
     def _moved(self, at: Value, panel: Value, level: Level, count: Value) -> tuple[Value, Value]:
         """Both operands ``count`` rounds of a level on."""
         b = self.b
-        return b.add(at, b.mul(self.size(level.a), count)), b.gep(panel, b.mul(self.size(level.b), count), self.type)
+        return b.add(at, b.mul(self.size(level.a), count)), b.gep(panel, b.mul(self.size(level.b), count), self.panel)
 
     def _range(self, level: Level, at: Value, panel: Value) -> tuple[Value, Value, Value, bool]:
         """(rounds, a and b at the first round, whether there is surely one) of a loop."""
@@ -197,15 +201,21 @@ class Tile:
             loop.next([*self._moved(a, p, this, const("i64", 1)), *s])
         return loop.results[2:]
 
+    def weights(self, pointer: Value, mask: Value | None) -> Value:
+        """A vector of b in the type of the sums."""
+        t = vector(self.panel, self.schedule.lanes)
+        x = self.b.load(pointer, t) if mask is None else self.b.masked_load(pointer, mask, const(t, 0))
+        return self.scalars.from_memory(x, self.dtype)
+
     def _step(self, active: Sequence[int], at: Value, panel: Value, sums: list[Value]) -> list[Value]:
         """One k: the column vectors of b, then each row's element of a times them."""
         b, lanes = self.b, self.schedule.lanes
         columns = []
         for v, mask in enumerate(self.masks):
-            p = b.gep(panel, const("i64", v * lanes), self.type)
+            p = b.gep(panel, const("i64", v * lanes), self.panel)
             if self.schedule.rows == 1:  # each weight is used once: memory sets the pace, and the stream is known far ahead
-                b.prefetch(b.gep(p, const("i64", AHEAD // size_of(self.type)), self.type))
-            columns.append(b.load(p, self.vector) if mask is None else b.masked_load(p, mask, const(self.vector, 0)))
+                b.prefetch(b.gep(p, const("i64", AHEAD // size_of(self.panel)), self.panel))
+            columns.append(self.weights(p, mask))
         out = []
         for i, pointer in enumerate(self.where(at, active)):
             x = b.splat(b.load(pointer, self.type), lanes)
