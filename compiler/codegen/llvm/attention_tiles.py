@@ -196,19 +196,20 @@ class Tiles:
         with b.loop(self.i(0), panels, hint="panel") as loop:
             key = b.add(first, b.mul(loop.index, self.i(s.columns)))
             out = self.at(target, b.mul(loop.index, self.i(columns * s.columns)))
-            for v in range(s.vectors):
+            with b.loop(self.i(0), self.i(s.columns), step=n, hint="lanes", nonempty=True) as lane_loop:  # a loop: shuffles are slow to compile
+                first_key = b.add(key, lane_loop.index)
                 rows = []
                 for lane in range(n):
-                    time = b.add(key, self.i(v * n + lane))
+                    time = b.add(first_key, self.i(lane))
                     rows.append(self.memory(source, b.mul(self.minimum(time, last) if s.tail else time, step)))
-                whole = columns // n
+                whole, here = columns // n, self.at(out, lane_loop.index)
                 if whole:
                     with b.loop(self.i(0), self.i(whole), hint="depth", nonempty=True) as depth:
                         at = b.mul(depth.index, self.i(n))
-                        self._pack_block([self.memory(r, at) for r in rows], n, self.at(out, b.add(b.mul(at, self.i(s.columns)), self.i(v * n))))
+                        self._pack_block([self.memory(r, at) for r in rows], n, self.at(here, b.mul(at, self.i(s.columns))))
                 if columns % n:
                     at = self.i(whole * n)
-                    self._pack_block([self.memory(r, at) for r in rows], columns % n, self.at(out, whole * n * s.columns + v * n))
+                    self._pack_block([self.memory(r, at) for r in rows], columns % n, self.at(here, whole * n * s.columns))
 
     def _pack_block(self, rows: Sequence[Value], count: int, out: Value) -> None:
         for c, x in enumerate(self.transposed([self.load_part(r, count) for r in rows])[:count]):
