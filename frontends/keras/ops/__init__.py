@@ -3,10 +3,13 @@ they compute at once through a compiled graph."""
 
 from .arithmetic import *  # noqa: F403
 from .control import *  # noqa: F403
+from .conversion import *  # noqa: F403
+from .creation import *  # noqa: F403
 from .decompositions import *  # noqa: F403
 from .define import CLASSES as CLASSES
 from .define import FunctionOperation as FunctionOperation
 from .fourier import *  # noqa: F403
+from .indexing import *  # noqa: F403
 from .linalg import *  # noqa: F403
 from .nn import *  # noqa: F403
 from .reductions import *  # noqa: F403

@@ -326,7 +326,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
     """``init_val`` after ``val = body_fun(i, val)`` for i in lower, ..., upper - 1 (int32). Differentiable where both bounds are Python integers."""
     if all(isinstance(b, int) and not isinstance(b, bool) for b in (lower, upper)):
         if upper - lower > 0 or type(upper - lower) is Dim:
-            from .shaping import arange
+            from .creation import arange
 
             return scan(lambda val, i: (body_fun(i, val), None), init_val, arange(lower, upper, dtype="int32"))[0]
         return init_val

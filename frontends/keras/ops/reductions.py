@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ....compiler import ops as F
+from ....compiler.ops.lift import axes_tuple
+from ....runtime.dim import Dim
 from ....runtime.dtype import as_dtype, int32, uint32
-from ....runtime.errors import ArgumentError
+from ....runtime.errors import ArgumentError, ShapeError
 from ..tensor import known_shape
 from .arithmetic import MATH, NUMPY, floating
 from .define import operation
@@ -47,6 +49,10 @@ def std(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def _extreme(x: Any, axis: Axis, keepdims: bool, initial: Any, fold: Any, two: Any) -> Any:
+    x = F.constant(x)
+    empty = [a for a in axes_tuple("ops.max", axis, x.rank) if type(x.shape[a]) is not Dim and x.shape[a] == 0]
+    if initial is None and empty:
+        raise ShapeError(f"the extreme of no elements: axis {axis} of a tensor of shape {known_shape(x.shape)}; give initial")
     out = fold(x, axis, keepdims)
     return out if initial is None else two(out, initial)
 
@@ -63,12 +69,12 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False, initial: Any = None) 
 
 @operation(NUMPY)
 def amax(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    return F.max_(x, axis, keepdims)
+    return _extreme(x, axis, keepdims, None, F.max_, F.maximum)
 
 
 @operation(NUMPY)
 def amin(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    return F.min_(x, axis, keepdims)
+    return _extreme(x, axis, keepdims, None, F.min_, F.minimum)
 
 
 @operation(NUMPY)
