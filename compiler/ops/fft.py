@@ -63,8 +63,8 @@ class DFT(Composite):
         if n <= 1 or x.type.size == 0:
             return f.mul(x, 1.0)
         rows = x.type.size // (2 * n)
-        y = _transform(f.reshape(x, (rows, n, 2)), n, -1 if not self.inverse else 1)
-        return f.reshape(y, x.shape)
+        y = _transform(f.transpose(f.reshape(x, (rows, n, 2)), (0, 2, 1)), n, -1 if not self.inverse else 1)
+        return f.reshape(f.transpose(y, (0, 2, 1)), x.shape)
 
     def vjp(self, node: Node, ct: Node) -> tuple[Node | None, ...]:
         # the matrix is symmetric: its conjugate transpose is the transform of the other sign
@@ -116,10 +116,10 @@ def _smooth(n: int) -> bool:
     return n == 1
 
 
-def _matrix(rows: np.ndarray, dtype: DType) -> Node:
-    """The complex matrix [a, b] as the real one that takes (re, im) pairs [a, 2] to pairs [b, 2]."""
-    re, im = rows.real, rows.imag
-    return f.constant(np.stack([np.stack([re, im], -1), np.stack([-im, re], -1)], 1).astype(dtype.np))
+def _matrix(n: int, sign: int, dtype: DType) -> Node:
+    """The transform of n points as the real array [part, j, part', k]."""
+    w = _roots(np.outer(np.arange(n), np.arange(n)), n, sign)
+    return f.constant(np.stack([np.stack([w.real, w.imag], 1), np.stack([-w.imag, w.real], 1)]).astype(dtype.np))
 
 
 def _roots(exponents: np.ndarray, n: int, sign: int) -> np.ndarray:
@@ -128,31 +128,32 @@ def _roots(exponents: np.ndarray, n: int, sign: int) -> np.ndarray:
 
 
 def _transform(x: Node, n: int, sign: int) -> Node:
-    """Along axis 1 of (rows, n, 2)."""
+    """Along the last axis of (rows, 2, n): parts before points, so that neighbours in memory are neighbouring points."""
     if n == 1:
         return x
     if not _smooth(n):
         return _bluestein(x, n, sign)
     a = _split(n)
     if n <= DIRECT or a == 1:
-        k = np.arange(n)
-        return f.dot_general(x, _matrix(_roots(np.outer(k, k), n, sign), x.dtype), ((1, 2), (0, 1)))
-    b = n // a
-    rows = x.shape[0]
+        return f.dot_general(x, _matrix(n, sign, x.dtype), ((1, 2), (0, 1)))
+    b, rows = n // a, x.shape[0]
     # j = b * j1 + j2, k = k1 + a * k2: transforms of a over j1, twiddles of j2 * k1, transforms of b over j2
-    x = f.reshape(f.transpose(f.reshape(x, (rows, a, b, 2)), (0, 2, 1, 3)), (rows * b, a, 2))
-    x = f.reshape(_transform(x, a, sign), (rows, b, a, 2))
-    x = _product(x, _roots(np.outer(np.arange(b), np.arange(a)), n, sign))
-    x = f.reshape(f.transpose(x, (0, 2, 1, 3)), (rows * a, b, 2))
-    x = f.reshape(_transform(x, b, sign), (rows, a, b, 2))
-    return f.reshape(f.transpose(x, (0, 2, 1, 3)), (rows, n, 2))
+    y = f.dot_general(f.reshape(x, (rows, 2, a, b)), _matrix(a, sign, x.dtype), ((1, 2), (0, 1)))  # (rows, j2, part, k1)
+    w = _roots(np.outer(np.arange(b), np.arange(a)), n, sign)
+    y = _turn(y, 2, w[None, :, :])
+    if b <= LARGEST:
+        y = f.dot_general(y, _matrix(b, sign, x.dtype), ((2, 1), (0, 1)))  # (rows, k1, part, k2)
+        return f.reshape(f.transpose(y, (0, 2, 3, 1)), (rows, 2, n))
+    y = _transform(f.reshape(f.transpose(y, (0, 3, 2, 1)), (rows * a, 2, b)), b, sign)
+    return f.reshape(f.transpose(f.reshape(y, (rows, a, 2, b)), (0, 2, 3, 1)), (rows, 2, n))
 
 
-def _product(x: Node, w: np.ndarray) -> Node:
-    """x (..., 2) times complex constants, elementwise."""
-    re, im = f.constant(w.real.astype(x.dtype.np)), f.constant(w.imag.astype(x.dtype.np))
-    a, b = take_part(x, 0), take_part(x, 1)
-    return pair(f.sub(f.mul(a, re), f.mul(b, im)), f.add(f.mul(a, im), f.mul(b, re)))
+def _turn(x: Node, axis: int, w: np.ndarray) -> Node:
+    """x, whose ``axis`` holds the two parts, times complex constants (of x's shape without that axis, or broadcast to it)."""
+    dtype = x.dtype.np
+    re, im = (f.squeeze(p, (axis,)) for p in f.split(x, [1, 1], axis))
+    u, v = f.constant(np.ascontiguousarray(w.real).astype(dtype)), f.constant(np.ascontiguousarray(w.imag).astype(dtype))
+    return f.stack([f.sub(f.mul(re, u), f.mul(im, v)), f.add(f.mul(re, v), f.mul(im, u))], axis)
 
 
 def _bluestein(x: Node, n: int, sign: int) -> Node:
@@ -166,10 +167,9 @@ def _bluestein(x: Node, n: int, sign: int) -> Node:
     kernel[:n] = chirp.conj()
     kernel[m - n + 1:] = chirp[1:][::-1].conj()
     spectrum = np.fft.fft(kernel) / m
-    y = f.pad(_product(x, chirp), ((0, 0), (0, m - n), (0, 0)))
-    y = _product(_transform(y, m, -1), spectrum)
-    y = _transform(y, m, 1)
-    return _product(f.slice_(y, (0, 0, 0), (y.shape[0], n, 2)), chirp)
+    y = f.pad(_turn(x, 1, chirp), ((0, 0), (0, 0), (0, m - n)))
+    y = _transform(_turn(_transform(y, m, -1), 1, spectrum), m, 1)
+    return _turn(f.slice_(y, (0, 0, 0), (y.shape[0], 2, n)), 1, chirp)
 
 
 def take_part(x: Node, i: int) -> Node:
@@ -262,7 +262,7 @@ def rfft(x, n: int | None = None, axis: int = -1) -> tuple[Node, Node]:
     one, other = f.take(z, f.constant((index % h).astype(np.int32)), z.rank - 2), f.take(z, f.constant(((h - index) % h).astype(np.int32)), z.rank - 2)
     even = pair(f.mul(f.add(take_part(one, 0), take_part(other, 0)), 0.5), f.mul(f.sub(take_part(one, 1), take_part(other, 1)), 0.5))
     odd = pair(f.mul(f.add(take_part(one, 1), take_part(other, 1)), 0.5), f.mul(f.sub(take_part(other, 0), take_part(one, 0)), 0.5))
-    y = f.add(even, _product(odd, _roots(index, n, -1)))
+    y = f.add(even, _turn(odd, odd.rank - 1, _roots(index, n, -1)))
     return f.transpose(take_part(y, 0), back), f.transpose(take_part(y, 1), back)
 
 
