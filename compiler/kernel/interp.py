@@ -26,6 +26,8 @@ def run_kernel(kernel: Kernel, arrays: Mapping[str, np.ndarray]) -> None:
     for b in kernel.buffers:
         if tuple(arrays[b.name].shape) != tuple(b.shape) or as_dtype(arrays[b.name].dtype) is not b.dtype:
             raise InternalError(f"{kernel.name}: {b.name} is {arrays[b.name].dtype}{arrays[b.name].shape}, expected {b.dtype}{b.shape}")
+    if any(int(a.extent) == 0 for a in kernel.axes):
+        return  # no point, so nothing is read either: not even what depends on no axis of extent 0
     points = 1
     for st in kernel.stages:
         inner = 1
