@@ -259,7 +259,9 @@ def rfft(x, n: int | None = None, axis: int = -1) -> tuple[Node, Node]:
     h = n // 2
     z = f.node(DFT(), f.reshape(x, (*outer, h, 2)))
     index = np.arange(h + 1)
-    one, other = f.take(z, f.constant((index % h).astype(np.int32)), z.rank - 2), f.take(z, f.constant(((h - index) % h).astype(np.int32)), z.rank - 2)
+    axis_of = z.rank - 2
+    head = f.slice_(z, (0,) * z.rank, (*outer, 1, 2))
+    one, other = f.concat([z, head], axis_of), f.concat([head, f.flip(z, (axis_of,))], axis_of)
     even = pair(f.mul(f.add(take_part(one, 0), take_part(other, 0)), 0.5), f.mul(f.sub(take_part(one, 1), take_part(other, 1)), 0.5))
     odd = pair(f.mul(f.add(take_part(one, 1), take_part(other, 1)), 0.5), f.mul(f.sub(take_part(other, 0), take_part(one, 0)), 0.5))
     y = f.add(even, _turn(odd, odd.rank - 1, _roots(index, n, -1)))
