@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from kerogen.compiler import ops
+from kerogen.compiler.pipeline import grad
 
 from . import Built, Case, compiled, first_output, onnx_call
 from .gemm import _torch
@@ -95,4 +96,41 @@ def _case(name: str) -> Case:
     return Case(name, partial(convolution, name), 2 * out * out * co * terms, 4 * (side * side * ci + terms * co + out * out * co))
 
 
-CASES = [_case(n) for n in LAYERS]
+def gradient(name: str, which: int, threads: int) -> Built:
+    """The gradient of the image (``which`` 0) or of the kernel (1)."""
+    side, ci, co, k, s, pad, groups = LAYERS[name]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, side, side, ci), np.float32)
+    w = rng.standard_normal((k, k, ci // groups, co), np.float32) / np.float32(np.sqrt(k * k * ci / groups))
+    out = (side + 2 * pad - k) // s + 1
+    ct = rng.standard_normal((1, out, out, co), np.float32)
+
+    def graph(a, b, c):
+        return grad(ops.conv(a, b, s, pad, 1, groups), [(a, b)[which]], c)
+
+    call, bound = compiled(f"{name} gradient", graph, [x, w, ct], "ipi" if which == 0 else "iii", threads)
+    torch = _torch(threads)
+    tx, tct = (torch.from_numpy(a).permute(0, 3, 1, 2) for a in (x, ct))
+    tw = torch.from_numpy(np.ascontiguousarray(w.transpose(3, 2, 0, 1))).contiguous(memory_format=torch.channels_last)
+    kept: dict[str, np.ndarray] = {}
+
+    def backward():
+        kept["torch"] = torch.ops.aten.convolution_backward(
+            tct, tx, tw, None, [s, s], [pad, pad], [1, 1], False, [0, 0], groups, [which == 0, which == 1, False])[which]
+
+    order = (0, 2, 3, 1) if which == 0 else (2, 3, 1, 0)
+    return Built(call, {"torch.backward": backward},
+                 {"kerogen": first_output(bound), "torch.backward": lambda: kept["torch"].permute(*order).numpy()})
+
+
+def _gradient_case(name: str, which: int) -> Case:
+    side, ci, co, k, s, pad, groups = LAYERS[name]
+    out = (side + 2 * pad - k) // s + 1
+    terms = k * k * ci // groups
+    return Case(f"{name} d{'xw'[which]}", partial(gradient, name, which), 2 * out * out * co * terms,
+                4 * (side * side * ci + terms * co + out * out * co))
+
+
+GRADIENTS = ["r50 56 3x3 64", "r50 56 3x3s2 128", "r50 14 3x3 256", "r50 28 1x1s2 512-1024", "dw 28 192 3x3", "dw 28 192 3x3s2"]
+
+CASES = [*[_case(n) for n in LAYERS], *[_gradient_case(n, which) for n in GRADIENTS for which in (0, 1)]]
