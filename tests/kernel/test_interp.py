@@ -259,3 +259,12 @@ def test_wrong_buffers_are_refused() -> None:
         run(kernel, x=np.zeros(3))
     with pytest.raises(InternalError, match="axis j is not in scope"):
         run(Kernel("fill", (x,), 1, (i,), (Store(x, (), (i,), Cast(Axis("j", 3), float32)),)), x=np.zeros(3, np.float32))
+
+
+def test_a_kernel_without_points_reads_nothing() -> None:
+    """Not even what depends on no axis of extent 0."""
+    i, n, r = Axis("i0", 2), Axis("i1", 0), Axis("r0", 2)
+    x, y, out = Buffer("in0", (2,), float32), Buffer("in1", (0,), float32), Buffer("out0", (0,), float32)
+    dot = Contract("s0", (), (r,), Load(x, (r,)), Load(y, (r,)), float32)
+    kernel = Kernel("empty", (x, y, out), 1, (i, n), (dot, Store(out, (), (n,), Ref("s0", (), float32))))
+    interp.run_kernel(kernel, {b.name: np.zeros(b.shape, np.float32) for b in (x, y, out)})

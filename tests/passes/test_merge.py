@@ -122,10 +122,3 @@ def test_random_neighbourhoods(seed: int) -> None:
                  o.tanh(o.layer_norm(a, epsilon=0.1))]
         pool.append(drawn[int(rng.integers(0, len(drawn)))])
     calls([pool[-1], o.sum_(pool[-2], (0,)), o.sum_(pool[-3], (0,)), o.max_(pool[-4], (1,))], xs)
-
-
-def test_rows_of_an_empty_product() -> None:
-    """A contraction whose result is empty, in a kernel of empty rows: nothing is read."""
-    x, y = inputs((2, 2), (2, 0))
-    z = o.mul(o.matmul(x, y), 0.5)
-    calls([o.softmax(z, 1), o.exp(o.sub(z, o.reshape(o.sum_(x, (1,)), (2, 1))))], [x, y])
