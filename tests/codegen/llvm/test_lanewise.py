@@ -27,6 +27,7 @@ CONVS = [  # image, spatial kernel, strides, padding, dilation
     ((3, 17, 19), (4,), (1,), ((3, 0),), (1,)),
     ((1, 5, 6, 9, 18), (2, 3, 3), (1, 1, 2), ((0, 1), (1, 1), (1, 1)), (1, 1, 1)),
     ((2, 8, 9, 37), (3, 3), (1, 1), ((0, 0), (0, 0)), (1, 1)),
+    ((1, 9, 12, 20), (3, 1), (1, 1), ((1, 1), (0, 0)), (1, 1)),  # the innermost tap is bounded by the row alone
     ((1, 20, 21, 3), (17, 18), (1, 1), ((0, 0), (0, 0)), (1, 1)),  # 306 terms: folded
 ]
 
@@ -43,7 +44,7 @@ def test_depthwise(i: int, level: str) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("i", [0, 2, 3, 5, 7])
+@pytest.mark.parametrize("i", [0, 2, 3, 5, 7, 8])
 def test_gradients(i: int, level: str) -> None:
     shape, taps, strides, padding, dilation = CONVS[i]
     x, w = inputs_of(shape, (*taps, 1, shape[-1]))
