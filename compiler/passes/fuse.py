@@ -343,7 +343,9 @@ def _spreads_over_rows(n: Node, operand: Node, group: Group) -> bool:
     if group.mode not in ("map", "row") or key(n.shape) != key(group.space) or operand.rank != n.rank:
         return False
     axes = _reduced(operand)
-    if axes is None or any(_one(operand.shape[i]) != (i in axes) and not _one(n.shape[i]) for i in range(n.rank)):
+    if axes is None or any(i >= n.rank for i in axes):  # of an array of higher rank, reshaped since
+        return False
+    if any(_one(operand.shape[i]) != (i in axes) and not _one(n.shape[i]) for i in range(n.rank)):
         return False
     spread = tuple([i for i in axes if not _one(n.shape[i])])
     if group.mode == "row":

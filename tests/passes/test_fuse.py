@@ -182,3 +182,10 @@ def test_the_order_of_groups_respects_dependence() -> None:
     a = o.exp(x)
     b = o.matmul(a, y)
     program([a, o.add(a, b), o.add(o.sin(x), b)], [x, y])
+
+
+def test_a_sum_over_more_axes_than_its_reader_has() -> None:
+    """One number, reshaped and spread over a vector (a spectral norm divides a bias by it): its axes are not the reader's."""
+    w, x = inputs((4, 5), (7,))
+    total = o.reshape(o.sum_(o.square(w), (0, 1)), (1,))
+    program([o.div(x, o.broadcast_to(total, (7,)))], [w, x])
