@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.keras.parity import Case, chance, layer, pick, size, some
 
+GATES = ("hard_sigmoid",)  # gates outside [0, 1] make training chaotic: Keras' own losses then differ after a change of 1e-7
 STEP = ("tanh", "relu", "softsign", "hard_sigmoid", "elu")
 
 
@@ -38,12 +39,12 @@ def simple_rnn(rng):
 
 @layer("LSTM")
 def lstm(rng):
-    return case(rng, {"units": size(rng, 1, 9), **options(rng), **some(rng, recurrent_activation=("hard_sigmoid", "tanh"), unit_forget_bias=(False,))})
+    return case(rng, {"units": size(rng, 1, 9), **options(rng), **some(rng, recurrent_activation=GATES, unit_forget_bias=(False,))})
 
 
 @layer("GRU")
 def gru(rng):
-    return case(rng, {"units": size(rng, 1, 9), **options(rng), **some(rng, recurrent_activation=("hard_sigmoid", "tanh"), reset_after=(False,))})
+    return case(rng, {"units": size(rng, 1, 9), **options(rng), **some(rng, recurrent_activation=GATES, reset_after=(False,))})
 
 
 
