@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 
 import numpy as np
@@ -16,6 +17,7 @@ from kerogen.compiler.ir.types import TensorType
 from kerogen.compiler.passes.canonicalize import canonicalize
 from kerogen.runtime.dim import Dim, exact
 from kerogen.runtime.dtype import float32
+from kerogen.runtime.executable import Executable
 from kerogen.runtime.report import every_step
 from tests.compare import assert_same_bits
 
@@ -83,6 +85,9 @@ def test_kernels_of_a_derivative_name_the_layers_and_the_first_error_is_told() -
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 7, (8, 5)).astype(np.int32), rng.standard_normal((8, 2)).astype(np.float32)
     model.fit(x, y, verbose=0)
+    (step,) = [e for e in gc.get_objects() if isinstance(e, Executable) and e.name == f"{model.name}_train"]
+    origins = {o.split("/")[-1] for s in every_step(step.explain()["steps"]) for o in s["origins"]}
+    assert {"table", "head", "loss", "sgd"} <= origins, origins
     before = model.get_weights()
     x[3, 2] = 9
     with pytest.raises(kg.errors.IndexRangeError, match=r"Take: an index is outside \[0, 7\) \(in sequential\S*/table\)"):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...compiler.ir import location
 from ...runtime.errors import ArgumentError, ShapeError, StateError
 from . import initializers
 from .naming import auto_name
@@ -212,18 +213,19 @@ class Optimizer:
         if missing:
             warnings.warn(f"no gradients for the variables {', '.join(missing)}; they are not trained", stacklevel=2)
         grads, variables = [g for g, _ in pairs], [v for _, v in pairs]
-        if self.loss_scale_factor is not None:
-            grads = [g / self.loss_scale_factor for g in grads]
-        if self.gradient_accumulation_steps:
-            self._accumulate_and_update(grads, variables)
-        else:
-            self._update(grads, variables)
-        if self.use_ema:
-            self._update_averages()
-        for v in variables:
-            if getattr(v, "constraint", None) is not None:
-                v.assign(v.constraint(v))
-        self._iterations.assign(self._iterations + 1)
+        with location.scope(self.name):
+            if self.loss_scale_factor is not None:
+                grads = [g / self.loss_scale_factor for g in grads]
+            if self.gradient_accumulation_steps:
+                self._accumulate_and_update(grads, variables)
+            else:
+                self._update(grads, variables)
+            if self.use_ema:
+                self._update_averages()
+            for v in variables:
+                if getattr(v, "constraint", None) is not None:
+                    v.assign(v.constraint(v))
+            self._iterations.assign(self._iterations + 1)
 
     def _update(self, grads: Sequence[Any], variables: Sequence[Variable]) -> None:
         from . import ops

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...compiler.ir import location
 from ...runtime.errors import ArgumentError, KerogenError, StateError
 from . import data_adapter, train_step
 from . import optimizers as optimizers_module
@@ -216,14 +217,16 @@ class Trainer:
     def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
         from . import ops
 
-        loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-        return ops.convert_to_tensor(loss) if len(loss.shape) == 0 else ops.sum(loss)
+        with location.scope("loss"):
+            loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+            return ops.convert_to_tensor(loss) if len(loss.shape) == 0 else ops.sum(loss)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Updates the metrics and gives their results. Override it to add your own."""
-        if self._compile_metrics is not None and y is not None:
-            self._compile_metrics.update_state(y, y_pred, sample_weight)
-        return self.get_metrics_result()
+        with location.scope("metrics"):
+            if self._compile_metrics is not None and y is not None:
+                self._compile_metrics.update_state(y, y_pred, sample_weight)
+            return self.get_metrics_result()
 
     def get_metrics_result(self) -> dict[str, Any]:
         results: dict[str, Any] = {}
