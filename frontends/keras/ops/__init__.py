@@ -11,8 +11,11 @@ from .define import FunctionOperation as FunctionOperation
 from .fourier import *  # noqa: F403
 from .indexing import *  # noqa: F403
 from .linalg import *  # noqa: F403
+from .nan_reductions import *  # noqa: F403
 from .nn import *  # noqa: F403
+from .rearranging import *  # noqa: F403
 from .reductions import *  # noqa: F403
 from .shaping import *  # noqa: F403
 from .sorting import *  # noqa: F403
 from .spatial import *  # noqa: F403
+from .special import *  # noqa: F403
