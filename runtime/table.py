@@ -176,7 +176,8 @@ class Table:
         self.gate = -1
         self._groups: list[_Group] = []
         self._places, self._sizes = places, sizes
-        self._accesses: list[tuple[list, list]] = []  # of each group since the last host call: places read, places written
+        self._known: dict[int, tuple[set, set]] = {}
+        self._accesses: list[tuple[set, set]] = []  # of each group: places read, places written
         self._first = 0  # group at which the current segment starts
         self._donated = donated
         self._threads = threads
@@ -207,7 +208,7 @@ class Table:
         if self.gate < 0 and self._donated and not self._donated.isdisjoint(writes):
             self.gate = len(self._groups)
             self._groups.append(_Group([], 1, 0.0, r.CHECK, self.gate - 1))
-            self._accesses.append(([], []))
+            self._accesses.append((set(), set()))
 
     def _close(self) -> None:
         if len(self._groups) > self._first:
@@ -218,7 +219,8 @@ class Table:
         index = len(self.calls)
         self.calls.append(call)
         chunks = self._chunks(call)
-        reads, writes = self._touched(call)
+        known = self._known.get(id(call.step))  # the iterations of a loop share their steps
+        reads, writes = known if known is not None else self._known.setdefault(id(call.step), self._touched(call))
         last = self._groups[-1] if len(self._groups) > self._first else None
         if (
             chunks == 1
@@ -231,8 +233,7 @@ class Table:
             last.calls.append(index)
             last.seconds += call.seconds
             old_reads, old_writes = self._accesses[-1]
-            old_reads += reads
-            old_writes += writes
+            self._accesses[-1] = (old_reads | reads, old_writes | writes) if not (reads <= old_reads and writes <= old_writes) else (old_reads, old_writes)
             # The chain as a whole waits for what any of its steps needs.
             last.after = max(last.after, self._after(len(self._groups) - 1, reads, writes))
             return
@@ -247,23 +248,23 @@ class Table:
         per_thread = max(1, min(MAX_CHUNKS, round(call.seconds / self._threads / CHUNK_SECONDS)))
         return max(1, min(call.units, self._threads * per_thread))
 
-    def _touched(self, call: Call) -> tuple[list, list]:
+    def _touched(self, call: Call) -> tuple[set, set]:
         step = call.step
         if step.reads or step.writes:
             return self._ranges(step.reads), self._ranges(step.writes)
         both = self._ranges(call.slots)
-        return both, list(both)
+        return both, set(both)
 
-    def _ranges(self, slots: Sequence[int]) -> list[tuple[str, int, int, int]]:
-        out = []
+    def _ranges(self, slots: Sequence[int]) -> set[tuple[str, int, int, int]]:
+        out = set()
         for s in dict.fromkeys(slots):
             place = self._places(s)
             if place is not None:
                 kind, number, offset = place
-                out.append((kind, number, offset, offset + self._sizes[s]))
+                out.add((kind, number, offset, offset + self._sizes[s]))
         return out
 
-    def _after(self, at: int, reads: list, writes: list) -> int:
+    def _after(self, at: int, reads: set, writes: set) -> int:
         """The latest group before ``at``, in this segment, that touches what this one writes or writes what it reads."""
         for g in range(at - 1, self._first - 1, -1):
             old_reads, old_writes = self._accesses[g]
@@ -302,7 +303,7 @@ class Table:
             row += len(g.calls)
         self.steps, self.groups, self.params, self.pointers = steps, groups, params, max(1, pointers)
         self.group_calls = [[self.calls[i] for i in g.calls] for g in self._groups]
-        del self._groups, self._accesses
+        del self._groups, self._accesses, self._known
 
     @property
     def count(self) -> int:
@@ -321,5 +322,5 @@ def kernels(steps: Sequence[Step]) -> Iterator[KernelCall]:
             yield from kernels((*s.then, *s.otherwise))
 
 
-def _meet(a: list, b: list) -> bool:
-    return any(ka == kb and na == nb and x < w and v < y for ka, na, x, y in a for kb, nb, v, w in b)
+def _meet(a: set, b: set) -> bool:
+    return not a.isdisjoint(b) or any(ka == kb and na == nb and x < w and v < y for ka, na, x, y in a for kb, nb, v, w in b)

@@ -14,7 +14,7 @@ from ....runtime.dim import Dim
 from ....runtime.dtype import DType
 from ...kernel.expr import Axis, Cast, Expr
 from ...kernel.ir import Contract, Reduce
-from ...kernel.monoid import Dot, Monoid, Prod, Sum
+from ...kernel.monoid import Dot, Max, Min, Monoid, Prod, Sum
 from .builder import Value, const, lanes, vector
 from .scalars import register_type
 
@@ -35,6 +35,7 @@ class Part:
         self.dtypes: Sequence[DType] = self.monoid.state_dtypes(self.exprs)
         self.folds = isinstance(self.monoid, (Sum, Dot, Prod)) and self.dtypes[0].is_float
         self.product = isinstance(self.monoid, Dot)
+        self.extreme = isinstance(self.monoid, (Max, Min)) and self.dtypes[0].is_float
         lifted = self.exprs if self.product else self.monoid.lift(self.exprs)
         self.terms = tuple(e if e.dtype is d else Cast(e, d) for e, d in zip(lifted, [self.dtypes[0]] * 2 if self.product else self.dtypes))
 
@@ -51,6 +52,7 @@ class Fold:
         self.axes = [a for a in over if a is not vector_axis] + ([vector_axis] if vector_axis is not None else [])
         self.vector_axis = vector_axis
         self.kept = kept
+        self.unordered: dict[Part, list[Value]] | None = None  # of a row written out: where its elements are nan, for extremes
         self.folds = any(p.folds for p in parts)
         self.dtypes = [d for p in parts for d in p.dtypes]
 
@@ -96,7 +98,10 @@ class Fold:
             width = lanes(old[0].type)
             values = [b.splat(v, width) if lanes(v.type) == 1 else v for v in map(em.walk, p.terms)]
             if not p.product:
-                new = self.loops.joined(p.monoid, old, values, p.dtypes)
+                new = self._joined(p, old, values)
+                if p.extreme and self.unordered is not None:
+                    nan = b.fcmp("uno", values[0], values[0])
+                    self.unordered[p].append(nan if mask is None else b.and_(nan, mask))
             elif p.dtypes[0].is_float:
                 new = [b.fma(values[0], values[1], old[0])]
             else:
@@ -107,7 +112,13 @@ class Fold:
         return out
 
     def _join(self, x: Sequence[Value], y: Sequence[Value]) -> list[Value]:
-        return [v for p, a, c in zip(self.parts, self._by_part(x), self._by_part(y)) for v in self.loops.joined(p.monoid, a, c, p.dtypes)]
+        return [v for p, a, c in zip(self.parts, self._by_part(x), self._by_part(y)) for v in self._joined(p, a, c)]
+
+    def _joined(self, p: Part, x: Sequence[Value], y: Sequence[Value]) -> list[Value]:
+        """combine(x, y). Where ``unordered`` tells of nan, extremes don't: one instruction instead of three, in the longest chain of a softmax."""
+        if self.unordered is None or not p.extreme:
+            return self.loops.joined(p.monoid, x, y, p.dtypes)
+        return [self.b.select(self.b.fcmp("ogt" if isinstance(p.monoid, Max) else "olt", x[0], y[0]), x[0], y[0])]
 
     def _level(self, i: int, state: list[Value], innermost: Callable[[list[Value]], list[Value]], inner_chain: int = 1) -> tuple[list[Value], int]:
         """Loops over axes[i:]; gives the state and how many terms one accumulator took in a row."""
@@ -245,13 +256,30 @@ class Fold:
         places = [(at, register) for at in range(0, n - n % register, register)]
         whole = n - n % register
         places += [(whole, register)] if masked and n > whole else [(at, 1) for at in range(whole, n)]
+        if masked:
+            self.unordered = {p: [] for p in self.parts}
         states: dict[tuple[int, int], list[Value]] = {}
         for k, (at, width) in enumerate(places):
             left = const("i64", n - at)
             with self.loops.place(axis, at, width, self.loops.mask(left, width) if n - at < width else None):
                 chain = (width, k % CHAINS)
                 states[chain] = self._step(states.get(chain) or self._initial(width))
-        return self._joined_lanes(list(states.values()))
+        out = self._joined_lanes(list(states.values()))
+        for k, p in enumerate(self.parts) if masked else ():
+            if p.extreme:
+                out[self._at(k)] = self._or_nan(p, out[self._at(k)])
+        return out
+
+    def _at(self, k: int) -> int:
+        return sum(len(p.dtypes) for p in self.parts[:k])
+
+    def _or_nan(self, p: Part, x: Value) -> Value:
+        """``x``, or nan where an element was."""
+        assert self.unordered is not None
+        b, seen = self.b, self.unordered[p]
+        while len(seen) > 1:  # all of one width: where rows are written out, tails are masked
+            seen = [b.or_(m, n) for m, n in zip(seen[::2], seen[1::2])] + ([seen[-1]] if len(seen) % 2 else [])
+        return b.select(b.any(seen[0]), const(x.type, float("nan")), x)
 
     def _joined_lanes(self, states: list[list[Value]]) -> list[Value]:
         """States of several widths as one state of one lane: neighbours of equal width first, then lane by lane, in a fixed tree."""
