@@ -35,6 +35,7 @@ from .dynamic import dynamic_slice, dynamic_update
 from .einsum import einsum
 from .fft import fft, fft2, frames, ifft, ifft2, irfft, istft, overlap_add, rfft, stft
 from .gather_nd import gather_nd
+from .im2col import col2im, im2col
 from .index import iota, one_hot, take, take_along_axis
 from .lift import (
     axes_tuple,
@@ -169,31 +170,34 @@ from .resize import resize
 from .result import results
 from .sampling import map_coordinates, sample
 from .scatter import scatter, scatter_add, scatter_along_axis, scatter_nd
+from .search import bincount, digitize, histogram, searchsorted, segment_reduce
 from .slicing import flip, pad, slice_, split
 from .sort import argsort, median, permutation, quantile, shuffle, sort, top_k
 from .window import avg_pool, sum_pool
 
 __all__ = [
-    "abs_", "acos", "acosh", "adaptive_avg_pool", "adaptive_max_pool", "add", "all_", "any_", "argmax", "argmin", "argsort",
-    "asin", "asinh", "atan", "atan2", "atanh", "attention", "avg_pool", "bessel_i0", "bessel_i0e", "bessel_i1", "bessel_i1e",
-    "bitcast", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "broadcast_shapes", "broadcast_to", "cast", "cbrt",
-    "ceil", "cholesky", "cholesky_inverse", "clip", "concat", "cond", "constant", "conv", "conv_transpose", "copysign", "cos",
-    "cosh", "cospi", "count_leading_zeros", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "dequantize_linear",
-    "det", "diagonal", "diagonal_matrix", "digamma", "div", "dot_general", "dynamic_quantize", "dynamic_slice",
-    "dynamic_update", "eig", "eigh", "einsum", "eq", "erf", "erfc", "erfinv", "exp", "exp2", "expand_dims", "expm1", "fft",
-    "fft2", "flip", "floor", "floordiv", "frames", "full", "gather_nd", "gcd", "ge", "gelu", "gt", "hypot", "ifft", "ifft2",
-    "integer_matmul", "inv", "iota", "irfft", "isfinite", "isinf", "isnan", "istft", "layer_norm", "lcm", "ldexp", "le",
-    "lgamma", "linear_recurrence", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
+    "abs_", "acos", "acosh", "adaptive_avg_pool", "adaptive_max_pool", "add", "all_", "any_", "argmax", "argmin",
+    "argsort", "asin", "asinh", "atan", "atan2", "atanh", "attention", "avg_pool", "bessel_i0", "bessel_i0e", "bessel_i1",
+    "bessel_i1e", "bincount", "bitcast", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "broadcast_shapes",
+    "broadcast_to", "cast", "cbrt", "ceil", "cholesky", "cholesky_inverse", "clip", "col2im", "concat", "cond", "constant",
+    "conv", "conv_transpose", "copysign", "cos", "cosh", "cospi", "count_leading_zeros", "cumlogsumexp", "cummax",
+    "cummin", "cumprod", "cumsum", "dequantize_linear", "det", "diagonal", "diagonal_matrix", "digamma", "digitize", "div",
+    "dot_general", "dynamic_quantize", "dynamic_slice", "dynamic_update", "eig", "eigh", "einsum", "eq", "erf", "erfc",
+    "erfinv", "exp", "exp2", "expand_dims", "expm1", "fft", "fft2", "flip", "floor", "floordiv", "frames", "full",
+    "gather_nd", "gcd", "ge", "gelu", "gt", "histogram", "hypot", "ifft", "ifft2", "im2col", "integer_matmul", "inv",
+    "iota", "irfft", "isfinite", "isinf", "isnan", "istft", "layer_norm", "lcm", "ldexp", "le", "lgamma",
+    "linear_recurrence", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
     "logical_or", "logical_xor", "logsumexp", "lstsq", "lt", "lu_factor", "map_coordinates", "matmul", "matrix_diagonal",
-    "matrix_power", "matrix_rank", "max_", "max_pool", "max_pool_with_positions", "max_unpool", "maximum", "mean", "median",
-    "min_", "minimum", "mod", "mul", "ne", "neg", "nextafter", "norm", "one_hot", "ones", "ones_like", "overlap_add", "pad",
-    "permutation", "pinv", "polygamma", "popcount", "power", "prod", "qr", "quantile", "quantize_linear", "random_bernoulli",
-    "random_beta", "random_binomial", "random_bits", "random_categorical", "random_exponential", "random_gamma",
-    "random_gumbel", "random_integers", "random_normal", "random_truncated_normal", "random_uniform", "reciprocal", "relu",
-    "rem", "resample", "reshape", "resize", "results", "rfft", "round_", "rsqrt", "sample", "saturating_cast", "scan",
-    "scatter", "scatter_add", "scatter_along_axis", "scatter_nd", "shift_left", "shift_right", "shuffle", "sigmoid", "sign",
-    "signbit", "silu", "sin", "sinc", "sinh", "sinpi", "slice_", "slogdet", "softmax", "softplus", "solve",
-    "solve_triangular", "sort", "split", "sqrt", "square", "squeeze", "stack", "stft", "stop_gradient", "sub", "sum_",
-    "sum_pool", "svd", "take", "take_along_axis", "tan", "tanh", "tile", "top_k", "transpose", "tri", "tril", "triu", "trunc",
-    "trunc_div", "var", "where", "while_loop", "zeros", "zeros_like",
+    "matrix_power", "matrix_rank", "max_", "max_pool", "max_pool_with_positions", "max_unpool", "maximum", "mean",
+    "median", "min_", "minimum", "mod", "mul", "ne", "neg", "nextafter", "norm", "one_hot", "ones", "ones_like",
+    "overlap_add", "pad", "permutation", "pinv", "polygamma", "popcount", "power", "prod", "qr", "quantile",
+    "quantize_linear", "random_bernoulli", "random_beta", "random_binomial", "random_bits", "random_categorical",
+    "random_exponential", "random_gamma", "random_gumbel", "random_integers", "random_normal", "random_truncated_normal",
+    "random_uniform", "reciprocal", "relu", "rem", "resample", "reshape", "resize", "results", "rfft", "round_", "rsqrt",
+    "sample", "saturating_cast", "scan", "scatter", "scatter_add", "scatter_along_axis", "scatter_nd", "searchsorted",
+    "segment_reduce", "shift_left", "shift_right", "shuffle", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "sinh",
+    "sinpi", "slice_", "slogdet", "softmax", "softplus", "solve", "solve_triangular", "sort", "split", "sqrt", "square",
+    "squeeze", "stack", "stft", "stop_gradient", "sub", "sum_", "sum_pool", "svd", "take", "take_along_axis", "tan",
+    "tanh", "tile", "top_k", "transpose", "tri", "tril", "triu", "trunc", "trunc_div", "var", "where", "while_loop",
+    "zeros", "zeros_like",
 ]
