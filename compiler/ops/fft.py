@@ -298,9 +298,8 @@ def frames(x, length: int, stride: int) -> Node:
         raise ArgumentError(f"frames: length and stride are at least 1, got {length} and {stride}")
     if type(n) is not Dim and n < length:
         raise ShapeError(f"frames: an axis of {n} elements holds no window of {length}")
-    count = 1 + (n - length) // stride
-    start = f.mul(f.iota((count, length), 0), stride)
-    return f.take(x, f.add(start, f.iota((count, length), 1)), x.rank - 1)
+    windows = f.im2col(f.reshape(x, (-1, n, 1)), (length,), (stride,))
+    return f.reshape(windows, (*x.shape[:-1], *windows.shape[1:3]))
 
 
 def overlap_add(x, stride: int) -> Node:
@@ -308,8 +307,8 @@ def overlap_add(x, stride: int) -> Node:
     x = f.constant(x)
     count, length = x.shape[-2:]
     total = stride * (count - 1) + length
-    places = f.add(f.mul(f.iota((count, length), 0), stride), f.iota((count, length), 1))
-    return f.scatter(f.zeros((*x.shape[:-2], total), x.dtype), places, x, x.rank - 2, "add")
+    added = f.col2im(f.reshape(x, (-1, count, length, 1)), (total,), (stride,))
+    return f.reshape(added, (*x.shape[:-2], total))
 
 
 def window_of(name: str | None, length: int, size: int, dtype: DType) -> np.ndarray:
