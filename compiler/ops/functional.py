@@ -168,6 +168,7 @@ from .reduce import all_, any_, argmax, argmin, max_, mean, min_, prod, sum_, va
 from .resample import resample
 from .resize import resize
 from .result import results
+from .roi_align import roi_align
 from .sampling import map_coordinates, sample
 from .scatter import scatter, scatter_add, scatter_along_axis, scatter_nd
 from .search import bincount, digitize, histogram, searchsorted, segment_reduce
@@ -193,11 +194,11 @@ __all__ = [
     "overlap_add", "pad", "permutation", "pinv", "polygamma", "popcount", "power", "prod", "qr", "quantile",
     "quantize_linear", "random_bernoulli", "random_beta", "random_binomial", "random_bits", "random_categorical",
     "random_exponential", "random_gamma", "random_gumbel", "random_integers", "random_normal", "random_truncated_normal",
-    "random_uniform", "reciprocal", "relu", "rem", "resample", "reshape", "resize", "results", "rfft", "round_", "rsqrt",
-    "sample", "saturating_cast", "scan", "scatter", "scatter_add", "scatter_along_axis", "scatter_nd", "searchsorted",
-    "segment_reduce", "shift_left", "shift_right", "shuffle", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "sinh",
-    "sinpi", "slice_", "slogdet", "softmax", "softplus", "solve", "solve_triangular", "sort", "split", "sqrt", "square",
-    "squeeze", "stack", "stft", "stop_gradient", "sub", "sum_", "sum_pool", "svd", "take", "take_along_axis", "tan",
-    "tanh", "tile", "top_k", "transpose", "tri", "tril", "triu", "trunc", "trunc_div", "var", "where", "while_loop",
-    "zeros", "zeros_like",
+    "random_uniform", "reciprocal", "relu", "rem", "resample", "reshape", "resize", "results", "rfft", "roi_align",
+    "round_", "rsqrt", "sample", "saturating_cast", "scan", "scatter", "scatter_add", "scatter_along_axis", "scatter_nd",
+    "searchsorted", "segment_reduce", "shift_left", "shift_right", "shuffle", "sigmoid", "sign", "signbit", "silu", "sin",
+    "sinc", "sinh", "sinpi", "slice_", "slogdet", "softmax", "softplus", "solve", "solve_triangular", "sort", "split",
+    "sqrt", "square", "squeeze", "stack", "stft", "stop_gradient", "sub", "sum_", "sum_pool", "svd", "take",
+    "take_along_axis", "tan", "tanh", "tile", "top_k", "transpose", "tri", "tril", "triu", "trunc", "trunc_div", "var",
+    "where", "while_loop", "zeros", "zeros_like",
 ]

@@ -1,4 +1,4 @@
-"""Operators that sample images: resizing and computed grids."""
+"""Operators that sample images: resizing, computed grids, regions, windows laid out beside each other."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from ...compiler import ops
 from ...compiler.ir.graph import Node
 from ...compiler.ops.resample import pinned
 from ...compiler.ops.sampling import reflected
+from ...runtime.dim import size as product
 from ...runtime.dtype import float32
 from .call import Call
 from .ops_conv import channels_first, channels_last
 from .registry import operator
+from .report import Refusal
 
 
 @operator("Resize")
@@ -130,3 +132,32 @@ def _grid_sample(call: Call) -> Node:
             v = ops.where(ops.logical_or(ops.lt(from_low, 0), ops.gt(from_low, span)), fixed, v)
         points.append(v)
     return channels_first(ops.sample(channels_last(x), ops.stack(points, -1), method, boundary[padding]))
+
+
+@operator("RoiAlign")
+def _roi_align(call: Call) -> Node:
+    mode, samples = call.attr("mode"), call.attr("sampling_ratio")
+    if mode not in ("avg", "max"):
+        raise call.invalid(f"mode={mode!r}", "mode")
+    if samples < 1:
+        raise Refusal("sampling_ratio=0 makes the number of points depend on the regions' sizes", "set it to a number, such as 2", "sampling_ratio")
+    half_pixel = call.version >= 16 and call.attr("coordinate_transformation_mode") == "half_pixel"
+    size = call.attr("output_height"), call.attr("output_width")
+    x = channels_last(call.node(0))
+    return channels_first(ops.roi_align(x, call.node(1), call.node(2), size, samples, call.attr("spatial_scale"), half_pixel, mode == "max"))
+
+
+@operator("Col2Im")
+def _col2im(call: Call) -> Node:
+    x, sizes, block = call.node(0), call.ints(1), call.ints(2)
+    n = len(sizes)
+    strides, dilation = (call.attr(name, (1,) * n) for name in ("strides", "dilations"))
+    pads = call.attr("pads", (0,) * 2 * n)
+    if not 1 <= n <= 3 or any(len(v) != m for v, m in ((block, n), (strides, n), (dilation, n), (pads, 2 * n))):
+        raise call.invalid(f"has an image of {n} axes, blocks of {len(block)}, strides, dilations and pads of {len(strides)}, {len(dilation)} and {len(pads)}")
+    counts = [(s + pads[i] + pads[n + i] - (b - 1) * d - 1) // t + 1 for i, (s, b, d, t) in enumerate(zip(sizes, block, dilation, strides))]
+    if x.rank != 3 or x.shape[1] % product(block) != 0 or x.shape[2] != product(counts):
+        raise call.invalid(f"has columns {x.type}; an image of {tuple(sizes)} has {product(counts)} blocks of {product(block)} elements")
+    apart = ops.reshape(x, (x.shape[0], x.shape[1] // product(block), *block, *counts))
+    columns = ops.transpose(apart, (0, *range(2 + n, 2 + 2 * n), *range(2, 2 + n), 1))
+    return channels_first(ops.col2im(columns, sizes, strides, [(pads[i], pads[n + i]) for i in range(n)], dilation))
