@@ -129,7 +129,7 @@ def digitize(x, bins, right: bool = False) -> Node:
     if key(n) == 0:
         return f.zeros(x.shape, int32)
     rising = searchsorted(bins, x, not right)
-    falling = f.sub(f.constant(n, int32), searchsorted(f.flip(bins, (0,)), x, right))
+    falling = f.sub(f.constant(n, int32), searchsorted(f.flip(bins, (0,)), x, not right))
     first, last = f.take(bins, 0), f.take(bins, n - 1)
     return f.where(f.ge(last, first), rising, falling)
 

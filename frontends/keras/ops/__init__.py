@@ -4,6 +4,7 @@ they compute at once through a compiled graph."""
 from .arithmetic import *  # noqa: F403
 from .control import *  # noqa: F403
 from .conversion import *  # noqa: F403
+from .counting import *  # noqa: F403
 from .creation import *  # noqa: F403
 from .decompositions import *  # noqa: F403
 from .define import CLASSES as CLASSES

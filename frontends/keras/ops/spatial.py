@@ -165,6 +165,58 @@ def average_pool(inputs: Any, pool_size: Any, strides: Any = None, padding: str 
     return pool(F.constant(inputs), pool_size, strides, padding, data_format, True, "ops.average_pool")
 
 
+def _adaptive(inputs: Any, output_size: Any, data_format: str | None, fn: Any, name: str) -> Node:
+    x = F.constant(inputs)
+    if x.rank < 3:
+        raise ShapeError(f"{name}: needs spatial axes between batch and channels, got shape {known_shape(x.shape)}")
+    sizes = per_axis(output_size, x.rank - 2, "output_size")
+    return restored(fn(channels_last(x, data_format), sizes), data_format)
+
+
+@operation(NN)
+def adaptive_average_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Any:
+    """Means over ``output_size`` windows that cover each spatial axis."""
+    return _adaptive(inputs, output_size, data_format, F.adaptive_avg_pool, "ops.adaptive_average_pool")
+
+
+@operation(NN)
+def adaptive_max_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Any:
+    """Maxima over ``output_size`` windows that cover each spatial axis."""
+    return _adaptive(inputs, output_size, data_format, F.adaptive_max_pool, "ops.adaptive_max_pool")
+
+
+@operation(NN)
+def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """The windows of images (N, C, H, W) beside each other: (N, C * window, number of windows)."""
+    x = F.constant(x)
+    if x.rank != 4:
+        raise ShapeError(f"ops.unfold needs images (N, C, H, W), got shape {known_shape(x.shape)}")
+    window, dilation, padding, stride = _windows(kernel_size, dilation, padding, stride)
+    columns = F.im2col(F.transpose(x, (0, 2, 3, 1)), window, stride, padding, dilation)  # (N, oh, ow, kh, kw, C)
+    n, c, (h, w) = x.shape[0], x.shape[1], columns.shape[1:3]
+    return F.reshape(F.transpose(columns, (0, 5, 3, 4, 1, 2)), (n, c * window[0] * window[1], h * w))
+
+
+@operation(NN)
+def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """Images (N, C, *output_size) that are the sums of windows (N, C * window, number of windows) laid where ``unfold`` reads."""
+    x = F.constant(x)
+    sizes = per_axis(output_size, 2, "output_size")
+    window, dilation, padding, stride = _windows(kernel_size, dilation, padding, stride)
+    count = window[0] * window[1]
+    places = [(s + 2 * p - (k - 1) * d - 1) // t + 1 for s, p, k, d, t in zip(sizes, padding, window, dilation, stride)]
+    if x.rank != 3 or x.shape[1] % count != 0 or x.shape[2] != places[0] * places[1]:
+        raise ShapeError(f"ops.fold: images of {sizes} have {places[0]} x {places[1]} windows of {count} elements a channel, got shape {known_shape(x.shape)}")
+    apart = F.reshape(x, (x.shape[0], x.shape[1] // count, *window, *places))
+    columns = F.transpose(apart, (0, 4, 5, 2, 3, 1))
+    return F.transpose(F.col2im(columns, sizes, stride, padding, dilation), (0, 3, 1, 2))
+
+
+def _windows(kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> list[tuple[int, ...]]:
+    return [per_axis(v, 2, n) for v, n in ((kernel_size, "kernel_size"), (dilation, "dilation"), (padding, "padding"), (stride, "stride"))]
+
+
 __all__ = [
-    "average_pool", "conv", "conv_transpose", "depthwise_conv", "max_pool", "separable_conv",
+    "adaptive_average_pool", "adaptive_max_pool", "average_pool", "conv", "conv_transpose", "depthwise_conv", "fold", "max_pool",
+    "separable_conv", "unfold",
 ]
