@@ -31,7 +31,9 @@ COLUMN_LIMIT = 1 << 12  # of a row that lies across memory: rows go side by side
 BUNDLES = 256  # such rows that are work enough for any number of threads
 SMALL = 1 << 16  # elements that are no work for several threads
 GROUP_LIMIT = 64  # nodes of a group; bounds the text of one kernel
+VIEW_LIMIT = 8  # indices at which a group computes one node: each is text and work again, and views of views multiply them
 _FLOATING = ("movement", "source")
+_OWN = frozenset([0])  # the index of a group's own iteration space
 # A step of its own: no kernel of ours to fuse with, it reads arrays and stores its results. (A composite that is left was claimed by the target.)
 STEP_KINDS = ("region", "routine", "host", "composite")
 
@@ -110,6 +112,8 @@ class _Fuser:
         self.graph = graph
         self.groups: list[Group] = []
         self.levels: dict[Node, dict[Group, str]] = {}  # how each group that reads a node sees it
+        self.views: dict[Node, dict[Group, frozenset[int]]] = {}  # at which indices, each a number:
+        self.ways: dict[tuple[int, Node, int], int] = {}  # the index at which a movement, read at an index, reads its operand i
         self.homes: dict[Node, Group] = {}  # the group that stores a node
         self.refusals: list[Refusal] = []
         self.kept = {*graph.outputs, *[i for n in graph.nodes if n.op.kind in STEP_KINDS for i in step_reads(n)]}  # stored in any case
@@ -173,12 +177,24 @@ class _Fuser:
     def _visit_operands(self, n: Node) -> None:
         """Tells the operands how the groups that hold ``n`` see them."""
         home = self.homes.get(n)
+        views = {} if home is not None else self.views.get(n, {})
         for group, level in ({home: "same"} if home is not None else self.levels[n]).items():
+            at = views.get(group, _OWN)
             for i, operand in enumerate(n.inputs):
                 seen = self.levels.setdefault(operand, {})
                 new = _through(n, i, level, group)
                 old = seen.get(group)
                 seen[group] = new if old is None or old == new else "many"
+                known = self.views.setdefault(operand, {})
+                known[group] = known.get(group, frozenset()) | (self._moved(at, n, i) if n.op.kind == "movement" else at)
+                if len(known[group]) > VIEW_LIMIT:
+                    seen[group] = "many"
+                    known[group] = _OWN  # of no consequence: it is stored, or what it is a view of is
+                    if len(operand.inputs) > 1 and floating(operand):
+                        self.kept.add(operand)  # a join of many, whose parts would all be looked for at each index
+
+    def _moved(self, at: frozenset[int], n: Node, i: int) -> frozenset[int]:
+        return frozenset([self.ways.setdefault((way, n, i), len(self.ways) + 1) for way in at])
 
     def _place(self, n: Node, seen: dict[Group, str]) -> bool:
         """Merges ``n`` into the group of its readers; True where it must start its own."""

@@ -8,10 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks.compile_time import GRAPHS
-from kerogen.compiler.ir.graph import Graph
+from kerogen.compiler import ops as o
+from kerogen.compiler.ir.graph import Graph, Node, leaf
+from kerogen.compiler.ir.types import TensorType
 from kerogen.compiler.pipeline import program_of
 from kerogen.compiler.program.memory import assign_slots
 from kerogen.compiler.target import Target
+from kerogen.runtime.dtype import float32
 
 
 def lines_of(work: Callable[[], object]) -> int:
@@ -53,3 +56,23 @@ def test_a_quadratic_pass_is_noticed() -> None:
             seen = [x for x in seen if x != i] + [i]
 
     assert lines_of(lambda: quadratic(400)) > 2 * 4 * lines_of(lambda: quadratic(100))
+
+
+def test_views_of_views_do_not_multiply_the_work() -> None:
+    """Prefix sums by halves: every level reads the one below at two indices, so n levels in one kernel would compute it 2^n times."""
+
+    def prefixes(x: Node) -> Node:
+        (n,) = x.shape
+        if n == 1:
+            return x
+        pairs = prefixes(o.add(o.slice_(x, (0,), (n,), (2,)), o.slice_(x, (1,), (n,), (2,))))
+        even = o.concat([o.slice_(x, (0,), (1,)), o.add(o.slice_(pairs, (0,), (n // 2 - 1,)), o.slice_(x, (2,), (n,), (2,)))], 0)
+        return o.reshape(o.stack([even, pairs], 1), (n,))
+
+    def passes(n: int) -> int:
+        x = leaf("x", TensorType((n,), float32))
+        graph = Graph((x,), (prefixes(o.exp(x)),))
+        return lines_of(lambda: program_of(graph, Target.named("x86-64-v4")))
+
+    passes(16)
+    assert passes(1 << 12) < 3 * passes(1 << 6)  # twice the levels
