@@ -17,6 +17,8 @@ from kerogen.compiler.ir.graph import Graph, Node, leaf, node, post_order
 from kerogen.compiler.ir.types import TensorType
 from kerogen.compiler.ops.base import Op, Sample
 from kerogen.compiler.ops.convert import Bitcast
+from kerogen.compiler.ops.linalg import Cholesky
+from kerogen.compiler.ops.logic import SignBit
 from kerogen.runtime.dtype import as_dtype, bool_
 
 MAX_ELEMENTS = 4096
@@ -72,12 +74,15 @@ class _Drawing:
             pool.extend(n for n in made if n.type.size <= MAX_ELEMENTS)
             return
         cls = self.classes[int(rng.integers(len(self.classes)))]
+        if depth and cls.kind == "host":
+            return  # host calls can't be part of a loop or a branch
         samples: list[Sample] = [s for s in cls.samples(rng) if all(a.size <= MAX_ELEMENTS for a in s.arrays)]
         if not samples:
             return
         sample = samples[int(rng.integers(len(samples)))]
-        # The sign and payload of a nan that was computed are no one's promise, and a bitcast shows them.
-        known = [] if cls is Bitcast else pool
+        # The sign and payload of a nan that was computed are no one's promise, and a bitcast or a sign bit shows them.
+        # Values mapped into a range don't make a matrix definite, and where a factorisation fails is for rounding to decide.
+        known = [] if cls in (Bitcast, SignBit, Cholesky) else pool
         new = node(sample.op, *[self._operand(known, a) for a in sample.arrays])
         pool.extend(n for n in (f.results(new) if new.has_items else [new]) if n.type.size <= MAX_ELEMENTS)
 
@@ -91,7 +96,7 @@ class _Drawing:
         """A fresh input, or an earlier node brought to the type and the range of ``array``."""
         dtype = as_dtype(array.dtype)
         usable = [n for n in pool if n.dtype.is_float or n.dtype is bool_]
-        if not dtype.is_float or array.size == 0 or not np.all(np.isfinite(array.astype(np.float64))) or not usable or self.rng.random() < 0.25:
+        if not dtype.is_float or dtype.storage or array.size == 0 or not np.all(np.isfinite(array.astype(np.float64))) or not usable or self.rng.random() < 0.25:
             return self._fresh(array)
         x = usable[int(self.rng.integers(len(usable)))]
         return _squeeze(_shaped(f.cast(x, dtype), array.shape), array)
