@@ -1,6 +1,7 @@
 """Keras' functions on tensors. On symbolic tensors they build a functional model, while a function is traced they make nodes of its graph, on arrays
 they compute at once through a compiled graph."""
 
+from . import image as image
 from .arithmetic import *  # noqa: F403
 from .control import *  # noqa: F403
 from .conversion import *  # noqa: F403
