@@ -91,6 +91,22 @@ def rescaling(rng):
     return Case({"scale": pick(rng, 1 / 255, 2.5), "offset": pick(rng, 0.0, -0.7)}, [shape(rng)])
 
 
+@layer("Resizing")
+def resizing(rng):
+    options = {"interpolation": pick(rng, "nearest", "bilinear", "bicubic", "lanczos3"), "antialias": chance(rng)}
+    options |= pick(rng, {}, {"crop_to_aspect_ratio": True}, {"pad_to_aspect_ratio": True, "fill_value": 0.3})
+    return Case({"height": size(rng, 2, 9), "width": size(rng, 2, 9), **options}, [shape(rng, 4)])
+
+
+@layer("CenterCrop")
+def center_crop(rng):
+    given = shape(rng, 4)
+    first = chance(rng)
+    h, w = given[2:] if first else given[1:3]
+    height, width = (h + 2, w + 1) if chance(rng) else (max(h - 1, 1), max(w - 2, 1))
+    return Case({"height": height, "width": width, "data_format": "channels_first" if first else "channels_last"}, [given])
+
+
 @layer("Identity")
 def identity(rng):
     return Case({}, [shape(rng, 3)], masked=True)
