@@ -25,7 +25,7 @@ TEXT = """graph "net" {
   %i0 = input "x" : float32[batch, 3]
   %i1 = state "w" : float32[3, 3]
   %i2 = parameter "never \\"used\\"" : int64[]
-  %0 = DotGeneral(contract_a=(1,), contract_b=(0,), batch_a=(), batch_b=(), precision='highest')(%i0, %i1) : float32[batch, 3]\
+  %0 = DotGeneral(contract_a=(1,), contract_b=(0,), batch_a=(), batch_b=(), precision='highest', accumulate=None)(%i0, %i1) : float32[batch, 3]\
  @ "block/dense"
   %1 = Reshape(shape=(3*batch,))(%0) : float32[3*batch]
   %2 = Full(shape=(3, 3), value=-1e-05, dtype=float32)() : float32[3, 3]

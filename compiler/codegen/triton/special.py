@@ -234,7 +234,7 @@ def k_floordiv_f32(x, y):
 def k_popcount(x, BITS: tl.constexpr):
     n = x * 0
     for i in range(BITS):
-        n += (x >> i) & 1
+        n += ((x >> i) & 1).to(n.dtype)
     return n
 
 def k_clz(x, BITS: tl.constexpr):
