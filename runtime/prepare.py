@@ -17,7 +17,7 @@ from .context import Context, aligned
 from .dim import resolve
 from .errors import InternalError
 from .host import call as host_call
-from .plan import BranchCall, HostCall, KernelCall, LoopCall, Plan, Step
+from .plan import BranchCall, HostCall, LoopCall, Plan, Step
 from .table import Place, Table
 
 
