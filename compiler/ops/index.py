@@ -12,7 +12,7 @@ import numpy as np
 
 from ...runtime.dim import key, text
 from ...runtime.dtype import DType, as_dtype, bool_, float32, int32, int64
-from ...runtime.errors import DTypeError, IndexRangeError, ShapeError
+from ...runtime.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from ..ir.graph import Node
 from ..ir.types import TensorType
 from ..kernel.expr import Cast, Check, Expr
@@ -237,17 +237,36 @@ def wrapped(indices: Node, n: int, wrap: bool) -> Node:
     return f.where(f.lt(indices, 0), f.add(indices, n), indices) if wrap and indices.dtype.kind == "i" else indices
 
 
-def take(x, indices, axis: int = 0, wrap: bool = False) -> Node:
-    """Slices of ``x`` along ``axis`` at ``indices``; with ``wrap`` negative ones count from the end. Others out of range
-    raise when run.
+def _admitted(name: str, indices: Node, n: int, mode: str) -> tuple[Node, Node | None]:
+    """Indices that may be read, and which of them lay inside where the others are filled."""
+    if mode == "raise":
+        return indices, None
+    if mode not in ("clip", "fill"):
+        raise ArgumentError(f"{name}: mode={mode!r} is none of raise, clip, fill")
+    wide = indices if indices.dtype.itemsize >= 4 else f.cast(indices, int32)
+    inside = f.logical_and(f.ge(wide, 0), f.lt(wide, n)) if mode == "fill" else None
+    return f.minimum(f.maximum(wide, 0), n - 1), inside
+
+
+def take(x, indices, axis: int = 0, wrap: bool = False, mode: str = "raise", fill=0) -> Node:
+    """Slices of ``x`` along ``axis`` at ``indices``; with ``wrap`` negative ones count from the end. Others out of range raise
+    when run, read the nearest slice (``mode`` "clip"), or give ``fill`` ("fill").
     """
     x, indices = f.constant(x), f.constant(indices)
     axis = f.one_axis("take", axis, x.rank)
-    return f.node(Take(axis), x, wrapped(indices, x.shape[axis], wrap))
+    n = x.shape[axis]
+    if mode == "fill" and key(n) == 0:
+        return f.full(x.shape[:axis] + indices.shape + x.shape[axis + 1 :], fill, x.dtype)
+    places, inside = _admitted("take", wrapped(indices, n, wrap), n, mode)
+    out = f.node(Take(axis), x, places)
+    if inside is None:
+        return out
+    inside = f.reshape(inside, (*(1,) * axis, *indices.shape, *(1,) * (x.rank - axis - 1)))
+    return f.where(inside, out, f.constant(fill, x.dtype))
 
 
-def take_along_axis(x, indices, axis: int = -1, wrap: bool = False) -> Node:
-    """NumPy's take_along_axis, with broadcasting of the other axes."""
+def take_along_axis(x, indices, axis: int = -1, wrap: bool = False, mode: str = "raise", fill=0) -> Node:
+    """NumPy's take_along_axis, with broadcasting of the other axes; ``wrap``, ``mode`` and ``fill`` as in ``take``."""
     x, indices = f.constant(x), f.constant(indices)
     axis = f.one_axis("take_along_axis", axis, x.rank)
     if x.rank != indices.rank:
@@ -256,12 +275,19 @@ def take_along_axis(x, indices, axis: int = -1, wrap: bool = False) -> Node:
     common = f.broadcast_shapes("take_along_axis", *rest)
     x = f.broadcast_to(x, (*common[:axis], x.shape[axis], *common[axis:]))
     indices = f.broadcast_to(indices, (*common[:axis], indices.shape[axis], *common[axis:]))
-    return f.node(TakeAlongAxis(axis), x, wrapped(indices, x.shape[axis], wrap))
+    n = x.shape[axis]
+    if mode == "fill" and key(n) == 0:
+        return f.full(indices.shape, fill, x.dtype)
+    places, inside = _admitted("take_along_axis", wrapped(indices, n, wrap), n, mode)
+    out = f.node(TakeAlongAxis(axis), x, places)
+    return out if inside is None else f.where(inside, out, f.constant(fill, x.dtype))
 
 
 def one_hot(indices, depth: int, dtype=float32, axis: int = -1) -> Node:
     """1 where the new axis' index equals the element's, else 0 (an index out of range gives zeros)."""
     indices = f.constant(indices)
+    if indices.dtype.itemsize < 4:  # the new axis may be longer than a narrow type counts
+        indices = f.cast(indices, float32 if indices.dtype.is_float else int32)
     axis = f.one_axis("one_hot", axis, indices.rank + 1)
     shape = (*indices.shape[:axis], depth, *indices.shape[axis:])
     return f.cast(f.eq(f.iota(shape, axis, indices.dtype), f.broadcast_to(f.expand_dims(indices, (axis,)), shape)), dtype)
