@@ -58,6 +58,9 @@ CASES = [
     *[(f"segment_{n}", [f32(9, 3), whole(-1, 6, 9)], {"num_segments": 5}) for n in ("sum", "max", "min", "prod")],
     ("segment_max", [whole(-5, 5, 9), whole(0, 3, 9)], {"num_segments": 4}), ("unravel_index", [whole(0, 24, 7), (2, 3, 4)], {}),
     ("select", [[f32(3, 5) > 0.4, f32(3, 5) > 0], [f32(3, 5), f32(3, 5)], 0.5], {}), ("nonzero", [whole(0, 2, 4, 5)], {}),
+    ("unique", [whole(0, 5, 4, 3)], {"return_index": True, "return_inverse": True, "return_counts": True}), ("unique", [whole(0, 2, 6, 2)], {"axis": 0}),
+    ("unique", [whole(2, 6, 12)], {"size": 9, "return_counts": True, "return_index": True}), ("unique", [whole(0, 9, 30)], {"size": 3}),
+    ("unique", [whole(2, 6, 12)], {"size": 9, "fill_value": -1}),
     ("cdist", [f32(4, 3), f32(5, 3)], {}), ("cdist", [f32(2, 4, 3), f32(2, 5, 3)], {}), ("corrcoef", [f32(4, 9)], {}),
     *[("correlate", [f32(m), f32(n)], {"mode": o}) for o in ("valid", "same", "full") for m, n in ((9, 4), (4, 9), (5, 5), (3, 8), (8, 3))],
     ("adaptive_average_pool", [f32(2, 7, 5, 3), (3, 2)], {}), ("adaptive_max_pool", [f32(2, 7, 5, 3), (2, 3)], {}),
@@ -89,7 +92,7 @@ def test_beside_keras(number):
 
 
 # Sizes that depend on data; shapes that Keras states otherwise than it computes them, types likewise.
-NOT_SYMBOLIC = ("bincount", "nonzero", "adaptive_average_pool", "adaptive_max_pool", "corrcoef")
+NOT_SYMBOLIC = ("unique", "bincount", "nonzero", "adaptive_average_pool", "adaptive_max_pool", "corrcoef")
 
 
 def test_as_operations_of_functional_models():

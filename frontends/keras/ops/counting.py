@@ -152,6 +152,34 @@ def nonzero(x: Any) -> Any:
     return tuple([EagerTensor(v.astype(np.int32)) for v in np.nonzero(np.atleast_1d(as_array(x)))])
 
 
+def unique(x: Any, sorted: bool = True, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False, axis: int | None = None,
+           size: int | None = None, fill_value: Any = None) -> Any:
+    """The different elements in order (along ``axis``: the different slices), and as int32 where each stands first, which one each
+    element is, how often each stands. ``size``: cut to so many, or filled up with ``fill_value`` (None: the least). On arrays only: the
+    number of different elements depends on data."""
+    if not _on_arrays(x):
+        raise _depends("unique", "compute it on arrays, or use ops.sort")
+    from ..trace import as_array
+
+    x = as_array(x)
+    if axis is not None and not -x.ndim <= axis < x.ndim:
+        raise ShapeError(f"ops.unique: axis {axis} is out of range for shape {x.shape}")
+    values, index, inverse, counts = np.unique(x, True, True, True, axis=axis, equal_nan=False)
+    inverse = inverse.reshape(-1 if axis is not None else x.shape)
+    if size is not None:
+        along, more = (axis or 0), max(int(size) - len(counts), 0)
+        values, index, counts = (np.take(v, range(min(int(size), len(counts))), a) for v, a in ((values, along), (index, 0), (counts, 0)))
+        if more and not len(counts):
+            raise ShapeError(f"ops.unique: there are no elements to make {size} of (shape {x.shape})")
+        if more:
+            first = np.take(values, [0] * more, along)
+            values = np.concatenate([values, first if fill_value is None else np.full_like(first, fill_value)], along)
+            index, counts = np.append(index, [index[0]] * more), np.append(counts, [0] * more)
+    wanted = [v.astype(np.int32) for v, asked in ((index, return_index), (inverse, return_inverse), (counts, return_counts)) if asked]
+    out = tuple([EagerTensor(np.ascontiguousarray(v)) for v in (values, *wanted)])
+    return out if wanted else out[0]
+
+
 @operation(MATH, 2, name="CDist")
 def cdist(x: Any, y: Any) -> Any:
     """Euclidean distances between the rows of x (..., m, d) and of y (..., n, d): (..., m, n)."""
@@ -198,5 +226,5 @@ def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
 
 __all__ = [
     "bincount", "cdist", "correlate", "corrcoef", "digitize", "histogram", "isin", "nonzero", "searchsorted", "segment_max",
-    "segment_min", "segment_prod", "segment_sum", "select", "unravel_index",
+    "segment_min", "segment_prod", "segment_sum", "select", "unique", "unravel_index",
 ]
