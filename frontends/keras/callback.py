@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...runtime.errors import ArgumentError
 from .progress import Progbar, print_msg
 from .structure import flatten
 
@@ -178,6 +179,9 @@ class CallbackList(Callback):
     ):
         super().__init__()
         self.callbacks: list[Callback] = list(flatten(callbacks)) if callbacks else []
+        for c in self.callbacks:
+            if not isinstance(c, Callback):
+                raise ArgumentError(f"callbacks: {c!r} is no Callback; give instances of kerogen.callbacks.Callback or of its subclasses")
         self._progbar = next((c for c in self.callbacks if isinstance(c, ProgbarLogger)), None)
         self._history = next((c for c in self.callbacks if isinstance(c, History)), None)
         if self._history is None and add_history:
@@ -213,7 +217,7 @@ class CallbackList(Callback):
 
     def batch_begin(self, hook: str, batch: int) -> None:
         for c in self._beginners[hook]:
-            getattr(c, hook)(batch, None)
+            getattr(c, hook)(batch, {})
 
     def batch_end(self, hook: str, batch: int, logs: Callable[[], Mapping[str, Any]]) -> None:
         """``logs`` reads the results; it is called only if somebody wants them."""
@@ -227,10 +231,17 @@ class CallbackList(Callback):
 
 
 def _forward(hook: str) -> Callable:
-    def call(self: CallbackList, *args: Any, **kwargs: Any) -> None:
-        for c in self.callbacks:
-            getattr(c, hook)(*args, **kwargs)
+    """``hook`` of every callback. ``logs`` is always given, by place and as a dict: ``lambda logs: ...`` is a hook, as in Keras."""
 
+    def at_place(self: CallbackList, place: int, logs: Mapping[str, Any] | None = None) -> None:
+        for c in self.callbacks:
+            getattr(c, hook)(place, {} if logs is None else logs)
+
+    def at_end(self: CallbackList, logs: Mapping[str, Any] | None = None) -> None:
+        for c in self.callbacks:
+            getattr(c, hook)({} if logs is None else logs)
+
+    call: Callable = at_place if "epoch" in hook or "batch" in hook else at_end
     call.__name__ = hook
     return call
 

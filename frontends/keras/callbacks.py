@@ -378,6 +378,10 @@ class SwapEMAWeights(Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.swap_on_epoch and not self._swapped:
             self._swap()
+            if epoch == self.params["epochs"] - 1:  # what fit puts into the weights at its end are the averages, which stand there already
+                optimizer = self.model.optimizer
+                for v in self.model.trainable_variables:
+                    optimizer._averages[optimizer._get_variable_index(v)].assign(v.numpy())
 
     def on_test_begin(self, logs=None):
         if not self._swapped:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...compiler.ir import location
 from ...runtime.dtype import as_dtype
-from ...runtime.errors import ArgumentError, ShapeError, StateError
+from ...runtime.errors import ArgumentError, ShapeError, StateError, UnsupportedOpError
 from . import dtype_policy as policies
 from . import regularizers
 from .eager import EagerCalls
@@ -166,7 +166,7 @@ class Layer(EagerCalls, Tracking):
     def _maybe_build(self, call: Call) -> None:
         if self.built:
             return
-        shapes = {f"{k}_shape": map_structure(lambda t: None if t is None else known_shape(t.shape), v) for k, v in call.tensors.items() if k != "mask"}
+        shapes = shapes_of(call)
         parameters = list(inspect.signature(self.build).parameters.values())
         first = next(iter(shapes.values()), None)
         if len(parameters) == 1:
@@ -192,7 +192,7 @@ class Layer(EagerCalls, Tracking):
         return self._eager_call(args, kwargs)
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} must define call(inputs)")
+        raise UnsupportedOpError(f"{type(self).__name__} '{self.name}' must define call(inputs)")
 
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         return self._symbolic_call(args, kwargs)
@@ -372,6 +372,11 @@ def _building(build: Callable) -> Callable:
 def _as_shape(x: Any) -> Any:
     """A list that is a shape as a tuple (files and users give lists)."""
     return tuple(x) if isinstance(x, list) and all(d is None or isinstance(d, int) for d in x) else x
+
+
+def shapes_of(call: Call) -> dict:
+    """The shapes of a call's tensors, under the names of ``build``'s parameters."""
+    return {f"{k}_shape": map_structure(lambda t: None if t is None else known_shape(t.shape), v) for k, v in call.tensors.items() if k != "mask"}
 
 
 def _mask_of(x: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...runtime.errors import ArgumentError, StateError, UnknownNameError
-from .layer import Layer
+from .layer import Layer, shapes_of
 from .structure import flatten, is_nested, is_shape, map_shapes
 from .tensor import KerasTensor
 from .trainer import Trainer
@@ -74,25 +74,32 @@ class Model(Trainer, Layer):
         inputs = map_shapes(lambda s: KerasTensor(s), input_shape)
         self._symbolic_build(inputs)
 
-    def _symbolic_build(self, inputs: Any) -> None:
+    def _symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         from .operation import infer
 
         self.built = True
         try:
-            infer(lambda x: self._traced_call((x,), {}), (inputs,), {})
+            infer(lambda *a, **k: self._traced_call(a, k), args, kwargs)
         except Exception:
             self.built = False
             raise
 
     def _maybe_build(self, call: Any) -> None:
         if not self.built and type(self).build is Model.build:
-            return  # call() builds the sublayers as they are reached
+            self._build_shapes = shapes_of(call)  # for the file; call() builds the sublayers as they are reached
+            return
         super()._maybe_build(call)
 
     def build_from_config(self, config: dict) -> None:
         if not config:
             return
-        shape = config.get("input_shape", config.get("shapes_dict"))
+        shapes = config.get("shapes_dict")
+        if shapes is not None and not self.built and type(self).build is Model.build:  # one for each tensor argument of call()
+            tensors = {k.removesuffix("_shape"): map_shapes(lambda s: KerasTensor(s), s) for k, s in shapes.items()}
+            self._symbolic_build(**tensors)
+            self._build_shapes = shapes
+            return
+        shape = config.get("input_shape", shapes)
         if shape is not None and not self.built:
             self.build(shape) if is_shape(shape) or is_nested(shape) else None
 

@@ -216,3 +216,44 @@ def test_mistakes_in_subclasses():
     for call in (lambda: kg.models.load_model(None), lambda: model.save(3), lambda: model.load_weights([1])):
         with pytest.raises(ArgumentError, match="a path is a string or a pathlib.Path, not"):
             call()
+
+
+@pytest.mark.parametrize("arguments", [1, 2])
+def test_a_model_that_its_first_call_builds_is_read_back(arguments, tmp_path, rng):
+    def classes(k):
+        class Block(k.layers.Layer):
+            def __init__(self, units, **kwargs):
+                super().__init__(**kwargs)
+                self.units, self.inner = units, [k.layers.Dense(units), {"norm": k.layers.LayerNormalization()}]
+
+            def build(self, shape):
+                self.scale = self.add_weight(shape=(self.units,), initializer="random_normal", name="scale")
+                super().build(shape)
+
+            def call(self, x):
+                return self.inner[1]["norm"](self.inner[0](x)) * self.scale
+
+            def get_config(self):
+                return {**super().get_config(), "units": self.units}
+
+        class Net(k.Model):
+            def __init__(self, **kwargs):
+                super().__init__(**kwargs)
+                self.blocks = [Block(5, name="first"), Block(3, name="second")]
+
+            def call(self, x, other=None):
+                x = self.blocks[1](self.blocks[0](x))
+                return x if other is None else x + other
+
+        return {"Net": Net, "Block": Block}
+
+    mine, theirs = classes(kg), classes(keras)
+    data = [rng.standard_normal((7, n)).astype(np.float32) for n in (4, 3)][:arguments]
+    file = str(tmp_path / "net.keras")
+    for own in (mine, theirs):
+        model = own["Net"]()
+        want = np.asarray(model(*data))
+        model.save(file)
+        for reader, names in ((kg, mine), (keras, theirs)):
+            again = reader.models.load_model(file, custom_objects=names)
+            assert_close(np.asarray(again(*data)), want)

@@ -451,4 +451,39 @@ def test_mistakes_are_named():
         model.fit(x[:, :5], y, verbose=0)
     with pytest.raises(ArgumentError, match="no hook"):
         callbacks.LambdaCallback(on_epoch_finish=print)
+    with pytest.raises(ArgumentError, match="3 is no Callback"):
+        model.fit(x, y, callbacks=[3], verbose=0)
     model.fit(x, y, verbose=0, epochs=1)  # and the model still trains
+
+
+def test_every_hook_gets_its_logs_as_a_dict():
+    def calls(k):
+        seen: list = []
+        model = k.Sequential([k.layers.Input((3,)), k.layers.Dense(2)])
+        model.compile("sgd", "mse")
+        hooks = {f"on_{kind}_{end}": (lambda logs, n=f"{kind}_{end}": seen.append((n, sorted(logs))))
+                 for kind in ("train", "test") for end in ("begin", "end")}
+        hooks |= {f"on_{what}_{end}": (lambda i, logs, n=f"{what}_{end}": seen.append((n, i, sorted(logs))))
+                  for what in ("epoch", "train_batch", "test_batch") for end in ("begin", "end")}
+        x, y = np.ones((5, 3), np.float32), np.ones((5, 2), np.float32)
+        model.fit(x, y, validation_data=(x, y), epochs=2, batch_size=3, verbose=0, callbacks=[k.callbacks.LambdaCallback(**hooks)])
+        return seen
+
+    assert calls(kg) == calls(keras)
+
+
+@pytest.mark.parametrize("on_epoch", [False, True])
+def test_swapped_averages_end_as_in_keras(on_epoch, rng):
+    x, y = rng.standard_normal((7, 3)).astype(np.float32), rng.standard_normal((7, 2)).astype(np.float32)
+    weights, found = [rng.standard_normal(s) for s in ((3, 2), (2,))], []
+    for k in (kg, keras):
+        model = k.Sequential([k.layers.Input((3,)), k.layers.Dense(2)])
+        model.set_weights(weights)
+        model.compile(k.optimizers.SGD(0.2, use_ema=True, ema_momentum=0.8), "mse")
+        history = model.fit(x, y, validation_data=(x, y), epochs=3, batch_size=3, shuffle=False, verbose=0,
+                            callbacks=[k.callbacks.SwapEMAWeights(swap_on_epoch=on_epoch)]).history
+        found.append((model.get_weights(), history["val_loss"]))
+    (ours, our_loss), (theirs, their_loss) = found
+    for a, b in zip(ours, theirs):
+        assert_close(a, np.asarray(b))
+    assert_close(np.array(our_loss), np.array(their_loss))

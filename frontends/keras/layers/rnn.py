@@ -149,9 +149,10 @@ class RNN(Layer):
         states = [as_node(s) for s in flatten(initial_state)]
         types = [s.type for s in states]
         place: int | None = None  # among the states, where the output is one of them
+        before: Node | None = None  # the output of the step before, where the steps are written out
 
         def step(carries: list[Node], rows: list[Node]) -> tuple[list[Node], list[Node]]:
-            nonlocal place
+            nonlocal place, before
             old = pack_as(initial_state, [Tensor(c) for c in carries])
             output, new = call_cell(self.cell, Tensor(rows[0]), old, training)
             found = flatten(new)
@@ -161,21 +162,25 @@ class RNN(Layer):
             after = [fitted(s, t, f"{type(self).__name__} '{self.name}': state {i}") for i, (s, t) in enumerate(zip(found, types))]
             out = as_node(output)
             if mask is not None:
-                kept = out if self.zero_output_for_mask else _first_state(self.cell, old)
-                previous = F.zeros_like(out) if self.zero_output_for_mask else self._as_output(kept, out)
+                if self.zero_output_for_mask or (self.unroll and before is None):
+                    previous = F.zeros_like(out)
+                else:  # Keras gives the first state in a loop, and the output before where it writes the steps out
+                    previous = before if before is not None else self._as_output(_first_state(self.cell, old), out)
                 out = _where(rows[1], out, previous)
                 after = [_where(rows[1], a, c) for a, c in zip(after, carries)]
+            if self.unroll:
+                before = out
+                return after, [out]
             place = next((i for i, a in enumerate(after) if a is out), None)
             return after, [] if place is not None and not self.return_sequences else [out]
 
         if self.unroll:
             ys: list[Node] = []
-            outs: list[list[Node]] = []
             for t in range(length)[::-1 if self.go_backwards else 1]:
                 states, row = step(states, [F.squeeze(F.slice_(a, (t, *[0] * (a.rank - 1)), (t + 1, *a.shape[1:])), 0) for a in xs])
-                outs.append(row)
-            if outs and outs[0]:
-                ys = [F.stack([row[0] for row in outs], 0)]
+                ys += row
+            if ys:
+                ys = [F.stack(ys, 0)]
         else:
             states, ys = scan_nodes(step, states, xs, length, self.go_backwards)
             if ys and self.go_backwards:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 from ....compiler import ops as F
@@ -20,7 +21,9 @@ LARGEST = 2**20  # of a window, stride, dilation or repetition: what a file may 
 
 def per_axis(value: Any, n: int, name: str) -> tuple[int, ...]:
     """One value for every spatial axis."""
-    out = (value,) * n if isinstance(value, int) else tuple(value)
+    if not isinstance(value, (list, tuple)) and not hasattr(value, "__index__"):
+        raise ArgumentError(f"{name}={value!r} must be an int, or a tuple of {n} ints")
+    out = tuple(value) if isinstance(value, (list, tuple)) else (value if isinstance(value, int) else index(value),) * n
     if len(out) != n:
         raise ArgumentError(f"{name} needs {n} values, one for each spatial axis, got {value!r}")
     if any(isinstance(v, int) and abs(v) > LARGEST for v in out):
