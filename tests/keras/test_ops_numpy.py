@@ -145,3 +145,17 @@ def test_as_operations_of_functional_models():
 def test_mistakes_are_named(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_free_sizes():
+    """Searches, patches and adaptive windows of axes whose sizes are known when the model runs."""
+    ordered, values = kg.Input(batch_shape=(None,)), kg.Input(batch_shape=(5,))
+    search = kg.Model([ordered, values], ops.searchsorted(ordered, values))
+    for n in (1, 2, 3, 6, 9):
+        given = [np.sort(f32(n)), f32(5)]
+        assert np.array_equal(np.asarray(search(given)), np.searchsorted(*given))
+    images = kg.Input((None, None, 3))
+    model = kg.Model(images, [ops.image.extract_patches(images, 3, strides=2), ops.adaptive_average_pool(images, (3, 2))])
+    for h, w in ((7, 9), (5, 6)):
+        x = f32(2, h, w, 3)
+        close(leaves(model(x)), [np.asarray(keras.ops.image.extract_patches(x, 3, strides=2)), np.asarray(keras.ops.adaptive_average_pool(x, (3, 2)))])

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from ....compiler import ops as F
-from ....compiler.ir.graph import Node
 from ....runtime.errors import ArgumentError
-from .. import config
+from .. import config, ops
 from ..input_spec import InputSpec
 from ..layer import Layer
-from ..ops.spatial import channels_last, per_axis, restored
-from ..tensor import Tensor
-from .arguments import known_size
+from ..ops.spatial import per_axis
 
 
 class _AdaptivePooling(Layer):
@@ -30,35 +24,12 @@ class _AdaptivePooling(Layer):
         self.data_format = config.standardize_data_format(data_format)
         self.input_spec = InputSpec(ndim=self.n + 2)
 
-    def build(self, input_shape: Any) -> None:
-        first = 1 if self.data_format == "channels_last" else 2
-        for axis in range(first, first + self.n):
-            known_size(self, input_shape, axis, "spatial axis")  # the windows are constants
-
     def call(self, inputs: Any) -> Any:
-        x = channels_last(inputs.node, self.data_format)
-        for i, count in enumerate(self.output_size):
-            x = adaptive_pool(x, i + 1, count, self.mean)
-        return Tensor(restored(x, self.data_format))
+        pool = ops.adaptive_average_pool if self.mean else ops.adaptive_max_pool
+        return pool(inputs, self.output_size, self.data_format)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "output_size": self.output_size, "data_format": self.data_format}
-
-
-def adaptive_pool(x: Node, axis: int, count: int, mean: bool) -> Node:
-    """``axis`` reduced to ``count`` windows. The windows' elements come to an axis of their own, those of shorter windows filled up with their last,
-    which changes no maximum and has weight 0 in a mean."""
-    size = x.shape[axis]
-    starts = [o * size // count for o in range(count)]
-    lengths = [-(-(o + 1) * size // count) - s for o, s in enumerate(starts)]
-    widest = max(lengths)
-    index = np.array([[s + min(j, n - 1) for j in range(widest)] for s, n in zip(starts, lengths)], np.int32)
-    windows = F.take(x, index, axis)
-    if not mean:
-        return F.max_(windows, axis + 1)
-    weights = np.array([[1.0 / n if j < n else 0.0 for j in range(widest)] for n in lengths])
-    weights = weights.astype(x.dtype.np).reshape(count, widest, *[1] * (x.rank - axis - 1))
-    return F.sum_(F.mul(windows, F.constant(weights)), axis + 1)
 
 
 class AdaptiveMaxPooling1D(_AdaptivePooling):

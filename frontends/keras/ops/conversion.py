@@ -64,6 +64,11 @@ def shape(x: Any) -> tuple:
     return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
 
 
+def dtype(x: Any) -> str:
+    """The name of the element type; "float32", ..."""
+    return str(x.dtype) if hasattr(x, "dtype") else str(convert_to_tensor(x).dtype)
+
+
 def ndim(x: Any) -> int:
     return len(shape(x))
 
@@ -76,5 +81,5 @@ def size(x: Any) -> Any:
 
 
 __all__ = [
-    "array", "cast", "convert_to_numpy", "convert_to_tensor", "is_tensor", "ndim", "shape", "size", "stop_gradient",
+    "array", "cast", "convert_to_numpy", "convert_to_tensor", "dtype", "is_tensor", "ndim", "shape", "size", "stop_gradient",
 ]
