@@ -161,7 +161,9 @@ def axes_tuple(name: str, axes: int | Sequence[int] | None, rank: int) -> tuple[
     """Axes in the order given, counted from the front; None means all. Raises for ones out of range or given twice."""
     if axes is None:
         return tuple(range(rank))
-    given = (axes,) if isinstance(axes, (int, np.integer)) else tuple(axes)
+    given = tuple(axes) if isinstance(axes, (Sequence, np.ndarray)) else (axes,)
+    if not all(isinstance(a, (int, np.integer)) for a in given):
+        raise ArgumentError(f"{name}: an axis is an integer, or several as a tuple, not {axes!r}")
     out = tuple([int(a) + rank if a < 0 else int(a) for a in given])
     if any(not 0 <= a < rank for a in out):
         raise ShapeError(f"{name}: axes {given} are out of range for a tensor of rank {rank}")

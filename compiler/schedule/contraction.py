@@ -143,7 +143,7 @@ def match_contraction(kernel: Kernel) -> ContractForm | None:
     if any(x not in outer for x in quotients) or not all(_indices(t) for t in access_a.rest) or not (packed or all(_indices(t) for t in access_b.rest)):
         return None
     form = ContractForm(c, a, b, access_a, access_b, outer, rows, n, c.over, packed, lanewise=lanewise)
-    if lanewise and (not rows or packed or not all(_is_one(x.coefficients[n]) for x in (access_a, access_b))):
+    if lanewise and (not rows or not c.over or packed or not all(_is_one(x.coefficients[n]) for x in (access_a, access_b))):
         return None
     conditions = guard_conditions(a.guard)
     if any(x not in conditions for x in guard_conditions(b.guard)):  # where a's conditions fail, b isn't read either

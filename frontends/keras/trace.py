@@ -34,7 +34,7 @@ import numpy as np
 
 from ...compiler import ops as F
 from ...compiler import pipeline
-from ...compiler.ir.graph import Graph, Node, leaf
+from ...compiler.ir.graph import Graph, Input, Node, leaf
 from ...compiler.ir.rewrite import substitute
 from ...compiler.ir.types import TensorType
 from ...runtime.dim import Dim, recording, replay
@@ -211,7 +211,13 @@ class Traced:
                 aliases.append((len(outputs), len(leaves) + i))
                 outputs.append(scope.value(v))
         names = distinct([*output_names(self.structure), *[v.path for v in self.variables if any(v is s for s in self.state)]])
-        return Graph(tuple(inputs), tuple(scope.settled(outputs)), tuple(aliases), names, self.name)
+        graph = Graph(tuple(inputs), tuple(scope.settled(outputs)), tuple(aliases), names, self.name)
+        known = set(inputs)
+        for n in graph.nodes:
+            if isinstance(n.op, Input) and n not in known:
+                raise ArgumentError(f"{self.name}: a tensor {n.type} that belongs to another trace, or to the body of a loop or a branch, is used outside of it; "
+                                    "return it from there (did a function store a tensor in a list or an attribute?)")
+        return graph
 
     @staticmethod
     def _donating(graph: Graph) -> Graph:

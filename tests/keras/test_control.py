@@ -198,3 +198,31 @@ def test_in_functional_models_and_nested(rng):
 def test_errors(fn, error, words):
     with pytest.raises(error, match=words):
         kg.compile(fn)(np.ones(4, np.float32))
+
+
+def test_tensors_of_a_body_stay_in_it():
+    kept = []
+
+    def step(carry, x):
+        kept.append(x)
+        return carry, x
+
+    def fn(x):
+        ops.scan(step, ops.zeros((4,)), x)
+        return kept[0] * 2
+
+    with pytest.raises(ArgumentError, match="body of a loop or a branch, is used outside"):
+        kg.compile(fn, [kg.spec((3, 4))])
+
+
+@pytest.mark.parametrize("axis", ["a", 1.5, (0, 0.5)], ids=str)
+def test_an_axis_is_an_integer(axis):
+    with pytest.raises(ArgumentError, match="an axis is an integer"):
+        kg.compile(lambda x: ops.sum(x, axis=axis), [kg.spec((3, 4))])
+
+
+def test_a_product_of_lanes_without_a_sum(rng):
+    """No axis is reduced and each lane has factors of its own: a contraction in name only."""
+    x, y = rng.standard_normal((3, 1, 2)), rng.standard_normal((3, 4, 2))
+    (dx,) = [np.asarray(kg.compile(kg.grad(lambda x, y: ops.sum(ops.sin(ops.einsum("i...,i...->...", x, y)))))(x, y))]
+    assert_close(dx, (np.cos((x * y).sum(0)) * y).sum(1, keepdims=True), 1e-10)
