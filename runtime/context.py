@@ -78,7 +78,7 @@ class Context:
         self.nbytes = raw.nbytes + scratch_raw.nbytes
         native = r.native()
         # Runs, or goes on with, the groups that the words START and END give; letting go of the GIL costs more than a short call.
-        self.call = partial(native.run_held if table.seconds < HELD_SECONDS else native.run, base)
+        self.call = partial(native.run_held if table.seconds < HELD_SECONDS and not table.budget else native.run, base)
         self._interrupt = native.interrupt
 
     def execute(self, start: int, end: int) -> int:

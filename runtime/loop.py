@@ -2,12 +2,13 @@
 
 They are LLVM IR text, compiled once per architecture and cached, as the runner is. A table (words of 64 bit)::
 
-    loop:    trip, condition (number of a buffer, or -1), steps, pointers (most that a step takes), then the steps
+    loop:    end, condition (number of a buffer, or -1), steps, pointers (most that a step takes), first iteration, then the steps
     branch:  predicate (number of a buffer), words of the first table, then two loop tables of one iteration
     step:    function, params, units, buffers, then for each buffer: number, offset, stride, phase, modulus
 
 A step's buffers are parts of the loop's own: buffer ``number`` + offset + stride * k, where k is the iteration plus the phase, modulo the
 modulus if that isn't 0. A loop ends early when its condition is false before an iteration, or when the call's error word is set.
+A long loop is several steps over spans of its iterations, so that the caller can look at the clock in between.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from . import cpu
 from .plan import BranchCall, KernelCall, LoopCall, Move
 
-LOOP_WORDS, STEP_WORDS, BUFFER_WORDS = 4, 4, 5
+LOOP_WORDS, STEP_WORDS, BUFFER_WORDS = 5, 4, 5
 
 TEXT = f"""
 define void @loop(ptr %bufs, ptr %table, i64 %begin, i64 %end, ptr %tls) {{
@@ -32,6 +33,8 @@ entry:
   %steps = load i64, ptr %sp
   %mp = getelementptr i64, ptr %table, i64 3
   %most = load i64, ptr %mp
+  %tp = getelementptr i64, ptr %table, i64 4
+  %t0 = load i64, ptr %tp
   %first = getelementptr i64, ptr %table, i64 {LOOP_WORDS}
   %local = alloca ptr, i64 %most
   %ep = getelementptr i64, ptr %tls, i64 1
@@ -39,7 +42,7 @@ entry:
   %tested = icmp sge i64 %condition, 0
   br label %head
 head:
-  %t = phi i64 [ 0, %entry ], [ %t1, %tail ]
+  %t = phi i64 [ %t0, %entry ], [ %t1, %tail ]
   %more = icmp slt i64 %t, %trip
   br i1 %more, label %check, label %out
 check:
@@ -152,17 +155,18 @@ class Tables:
         self.kernel, self.number = kernel, number
         self.kept: list[np.ndarray] = []
 
-    def of(self, step: LoopCall | BranchCall) -> int:
-        """The address of the step's table."""
+    def of(self, step: LoopCall | BranchCall, span: tuple[int, int] | None = None) -> int:
+        """The address of the step's table; ``span``: of iterations [first, end) of a loop."""
         if isinstance(step, LoopCall):
-            return self._keep(self._loop(self.number(step.trip), step.condition, step.steps))
-        then, otherwise = self._loop(1, -1, step.then), self._loop(1, -1, step.otherwise)
+            first, end = span or (0, self.number(step.trip))
+            return self._keep(self._loop(first, end, step.condition, step.steps))
+        then, otherwise = self._loop(0, 1, -1, step.then), self._loop(0, 1, -1, step.otherwise)
         return self._keep([step.predicate, len(then), *then, *otherwise])
 
-    def _loop(self, trip: int, condition: int, steps: Sequence[KernelCall | LoopCall | BranchCall]) -> list[int]:
+    def _loop(self, first: int, end: int, condition: int, steps: Sequence[KernelCall | LoopCall | BranchCall]) -> list[int]:
         records = [r for s in steps for r in self._step(s)]
         count = sum(not (isinstance(s, KernelCall) and self.number(s.units) <= 0) for s in steps)
-        return [trip, condition, count, max([1, *[len(s.slots) for s in steps]]), *records]
+        return [end, condition, count, max([1, *[len(s.slots) for s in steps]]), first, *records]
 
     def _step(self, s: KernelCall | LoopCall | BranchCall) -> list[int]:
         if isinstance(s, KernelCall):

@@ -29,6 +29,7 @@ INTERRUPTIBLE_SECONDS = 200e-6
 BUDGET_NANOSECONDS = 50_000_000
 UNROLLED_STEPS = 1 << 15  # steps of a loop that the table may list one by one
 UNKNOWN_TRIP = 16  # iterations assumed of a loop that its condition ends
+SPAN_SECONDS = 5e-3  # of a long loop are one step: between steps the caller looks at the clock
 
 # Where a slot's memory is: (kind, number, offset in bytes); two accesses of the same (kind, number) may overlap.
 Place = tuple[str, int, int]
@@ -46,6 +47,7 @@ class Call:
     seconds: float
     flops: int
     nbytes: int
+    span: tuple[int, int] | None = None  # iterations [first, end) of a loop; None: all
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,27 @@ class _Control:
     def _sum(self, steps: Sequence[Step]) -> tuple[float, int, int]:
         costs = [self._cost(s) for s in steps]
         return sum(c[0] for c in costs), sum(c[1] for c in costs), sum(c[2] for c in costs)
+
+    def spans(self, step: LoopCall | BranchCall) -> list[Call]:
+        """The step as one call, or a long loop as calls over spans of its iterations. Of a loop that its condition ends nobody knows the length: each span
+        is three times the one before, so that a signal waits at most about twice as long as the loop took until then."""
+        whole = self.resolve(step)
+        if not isinstance(step, LoopCall):
+            return [whole]
+        trip = resolve(step.trip, self.values)
+        each = max(1e-9, self._sum(step.steps)[0])
+        if step.condition < 0 and trip * each <= 2 * SPAN_SECONDS:
+            return [whole]
+        length = max(1, min(trip, round(SPAN_SECONDS / each)))
+        if step.condition < 0:
+            length = max(length, -(-trip // UNROLLED_STEPS))
+        out, first = [], 0
+        while first < trip:
+            end = min(trip, first + length)
+            share = (end - first) / trip if step.condition < 0 else 0.0 if out else 1.0
+            out.append(replace(whole, span=(first, end), seconds=whole.seconds * share, flops=round(whole.flops * share), nbytes=round(whole.nbytes * share)))
+            first, length = end, length if step.condition < 0 else 3 * length
+        return out
 
     def worth_listing(self, step: LoopCall | BranchCall, timed: bool) -> bool:
         """Whether a loop is better listed step by step: its steps are worth sharing, or it takes so long that Ctrl-C must get through."""
@@ -182,10 +205,12 @@ class Table:
         self._donated = donated
         self._threads = threads
         control = _Control(sizes, values, threads)
+        endless = False
         for step in steps:
             if isinstance(step, (LoopCall, BranchCall)):
                 self._gate_before(step.writes)
-                for call in control.listed(step) if control.worth_listing(step, timed) else [control.resolve(step)]:
+                endless |= isinstance(step, LoopCall) and step.condition >= 0
+                for call in control.listed(step) if control.worth_listing(step, timed) else control.spans(step):
                     self._add(call)
             elif isinstance(step, HostCall):
                 self._gate_before(step.outputs)
@@ -201,7 +226,7 @@ class Table:
         if threads > 1 and self.seconds < ALONE_SECONDS and not timed:
             threads = 1
         self.threads = threads if any(g.chunks > 1 for g in self._groups) else 1
-        self.budget = BUDGET_NANOSECONDS if self.seconds > INTERRUPTIBLE_SECONDS else 0
+        self.budget = BUDGET_NANOSECONDS if self.seconds > INTERRUPTIBLE_SECONDS or endless else 0
         self._emit(plan)
 
     def _gate_before(self, writes: Sequence[int]) -> None:
@@ -228,6 +253,7 @@ class Table:
             and last.chunks == 1
             and not last.flags
             and not self.timed
+            and call.span is None
             and last.seconds < GROUP_SECONDS
         ):
             last.calls.append(index)
@@ -291,7 +317,7 @@ class Table:
             if isinstance(call.step, KernelCall):
                 steps[row] = (addresses[call.step.image][call.step.symbol], 8 * pointers, base + 8 * at, call.units)
             else:
-                steps[row] = (function_of(call.step), 8 * pointers, tables.of(call.step), 1)
+                steps[row] = (function_of(call.step), 8 * pointers, tables.of(call.step, call.span), 1)
             for slot, offset in zip(call.slots, call.offsets, strict=True):
                 self.uses.append((pointers, slot, offset))
                 pointers += 1

@@ -159,3 +159,14 @@ def test_free_sizes():
     for h, w in ((7, 9), (5, 6)):
         x = f32(2, h, w, 3)
         close(leaves(model(x)), [np.asarray(keras.ops.image.extract_patches(x, 3, strides=2)), np.asarray(keras.ops.adaptive_average_pool(x, (3, 2)))])
+
+
+def test_products_of_int8_are_int32():
+    """As in Keras: 127 * 127 summed over a row does not fit int8."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-128, 128, (3, 130)).astype(np.int8), rng.integers(-128, 128, (130, 5)).astype(np.int8)
+    out = np.asarray(ops.matmul(a, b))
+    assert out.dtype == np.int32
+    np.testing.assert_array_equal(out, a.astype(np.int64) @ b.astype(np.int64))
+    narrow = np.asarray(ops.matmul(a.astype(np.int16), b.astype(np.int16)))
+    assert narrow.dtype == np.int16

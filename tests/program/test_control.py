@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -309,3 +312,31 @@ def test_an_index_out_of_range_in_a_loop_leaves_the_state_as_it_was() -> None:
 def test_functions_that_do_not_fit_are_refused(write: Callable, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         write(leaf("x", TensorType((5, 3), float32)))
+
+
+def test_a_signal_ends_a_loop_whose_length_nobody_knows() -> None:
+    """The loop is steps over growing spans of iterations: the caller looks at the clock, and at signals, between them."""
+    x, n = leaf("x", TensorType((3,), float32)), leaf("n", TensorType((), int32))
+    out = f.while_loop(lambda s: f.lt(s[0], n), lambda s: [f.add(s[0], 1), f.mul(s[1], 0.5)], [f.constant(0), x])
+    exe = Executable(plans=[compile_graph(Graph((x, n), tuple(out)))])
+    one = np.ones(3, np.float32)
+    assert_same_bits(exe(one, np.array(3, np.int32))[1], one / 8)
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        exe(one, np.array(2**31 - 1, np.int32))  # most of a minute
+    timer.join()
+    steps, last = exe(one, np.array(200_000, np.int32))
+    assert steps == 200_000 and not last.any()
+
+
+def test_spans_of_a_scan_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan too long to be listed runs in parts; carries that take turns and rows go on where the part before ended."""
+    monkeypatch.setattr(table, "SPAN_SECONDS", 1e-7)
+    monkeypatch.setattr(table, "UNROLLED_STEPS", 16)
+    x = leaf("x", TensorType((57, 3), float32))
+    state, ys = f.scan(lambda s, n: ([f.add(f.mul(s[0], 0.7), n[0])], [s[0]]), [f.ones((3,))], [x], reverse=True)
+    graph = Graph((x,), (*state, *ys))
+    arrays = arrays_for(graph)
+    for a, e in zip(run(graph, arrays), evaluate(graph, arrays)):
+        assert_close(a, e, 1e-6)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ....compiler import ops as F
 from ....compiler.ops.lift import operands
+from ....runtime.dtype import int8, int32
 from ....runtime.errors import ArgumentError
 from ..tensor import known_shape
 from .arithmetic import NUMPY, floating
@@ -14,7 +15,9 @@ from .define import operation
 
 @operation(NUMPY, 2)
 def matmul(x1: Any, x2: Any) -> Any:
-    return F.matmul(x1, x2)
+    """NumPy's matmul; a product of int8 is summed, and given, in int32, as in Keras."""
+    a, b = operands("matmul", x1, x2)
+    return F.matmul(a, b, accumulate=int32 if a.dtype is int8 and b.dtype is int8 else None)
 
 
 @operation(NUMPY, variadic=True)
