@@ -27,7 +27,7 @@ from .cases import Built, Case, all_cases
 from .peak import Peak
 
 TURN = 0.004  # seconds of one turn
-PAUSE = 0.0015  # in which the last one's spinning workers go to sleep
+PAUSE = 0.03  # in which the last one's workers stop spinning: OpenMP's do so for some 10 ms
 
 
 def take_turns(calls: Sequence[Callable[[], Any]], rounds: int) -> np.ndarray:

@@ -52,9 +52,9 @@ CHECK, CLOCK = 1, 2  # flags of a group: tests the error word; the caller looks 
 
 # The pool: words, each on its own line; then two lines per thread: its cursor, its private words.
 POOL_SEQUENCE, POOL_JOB, POOL_BUSY, POOL_SLEEPERS, POOL_WAITING, POOL_NOTIFY, POOL_EPOCH = (i * 8 for i in range(7))
-POOL_SPINS, POOL_THREADS, POOL_STOP = 56, 57, 58
+POOL_SPINS, POOL_THREADS, POOL_STOP, POOL_CPU = 56, 57, 58, 59
 POOL_CURSORS = 128
-POOL_LINES = 144  # cursor of thread t at 128 + 16 t; its line (hazard, pool, number, sequence seen) at 136 + 16 t
+POOL_LINES = 144  # cursor of thread t at 128 + 16 t; its line (hazard, pool, number, sequence seen, thread id) at 136 + 16 t
 POOL_HAZARDS = 136
 POOL_WORDS = POOL_CURSORS + 16 * MAX_THREADS
 
@@ -66,6 +66,9 @@ _RELAX = {
     "aarch64": ("declare void @llvm.aarch64.isb(i32)", "call void @llvm.aarch64.isb(i32 15)"),
 }
 _FUTEX = {"x86_64": 202, "aarch64": 98}
+# System calls: gettid, sched_setaffinity, sched_getaffinity.
+_PLACING = {"x86_64": (186, 203, 204), "aarch64": (178, 122, 123)}
+CPU_BYTES = 128  # of a mask of CPUs
 _WAIT, _WAKE = 128, 129  # FUTEX_PRIVATE_FLAG | FUTEX_WAIT, FUTEX_WAKE
 
 
@@ -77,10 +80,12 @@ def text(arch: str) -> str:
     """The runner's LLVM IR."""
     relax_declaration, relax = _RELAX[arch]
     futex = _FUTEX[arch]
+    gettid, setaffinity, getaffinity = _PLACING[arch]
     return f"""
 declare i64 @syscall(i64, ...)
 declare i32 @clock_gettime(i32, ptr)
 declare i32 @sched_yield()
+declare i32 @sched_getcpu()
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 {relax_declaration}
 
@@ -111,6 +116,76 @@ out:
 
 define internal void @wake(ptr %word) noinline {{
   call i64 (i64, ...) @syscall(i64 {futex}, ptr %word, i32 {_WAKE}, i32 2147483647, ptr null, ptr null, i32 0)
+  ret void
+}}
+
+; keeps the workers that are about to wake off the caller's CPU: Linux often wakes a thread where its waker runs, and there the two would share one
+; core for milliseconds while another is idle. Costs one look at the number of the CPU unless the caller has moved.
+define internal void @spread(ptr %pool) noinline {{
+entry:
+  %mask = alloca [{CPU_BYTES} x i8], align 8
+  %cpu32 = call i32 @sched_getcpu()
+  %cpu = sext i32 %cpu32 to i64
+  {_at("lastp", "%pool", POOL_CPU)}
+  %last = load i64, ptr %lastp
+  %next = add i64 %cpu, 1
+  %same = icmp eq i64 %last, %next
+  %known = icmp ult i64 %cpu, {8 * CPU_BYTES}
+  %stay = xor i1 %known, true
+  %done = or i1 %same, %stay
+  br i1 %done, label %out, label %ask
+ask:
+  call void @llvm.memset.p0.i64(ptr %mask, i8 0, i64 {CPU_BYTES}, i1 false)
+  %got = call i64 (i64, ...) @syscall(i64 {getaffinity}, i64 0, i64 {CPU_BYTES}, ptr %mask)
+  %fine = icmp sgt i64 %got, 0
+  br i1 %fine, label %clear, label %out
+clear:
+  %byte = lshr i64 %cpu, 3
+  %bit = and i64 %cpu, 7
+  %bp = getelementptr i8, ptr %mask, i64 %byte
+  %b = load i8, ptr %bp
+  %bit8 = trunc i64 %bit to i8
+  %one = shl i8 1, %bit8
+  %not = xor i8 %one, -1
+  %b1 = and i8 %b, %not
+  store i8 %b1, ptr %bp
+  br label %look
+look:
+  %i = phi i64 [ 0, %clear ], [ %i1, %look ]
+  %any = phi i64 [ 0, %clear ], [ %any1, %look ]
+  %wp = getelementptr i64, ptr %mask, i64 %i
+  %w = load i64, ptr %wp
+  %any1 = or i64 %any, %w
+  %i1 = add i64 %i, 1
+  %more = icmp ult i64 %i1, {CPU_BYTES // 8}
+  br i1 %more, label %look, label %others
+others:
+  ; the only CPU that the caller may use: then all share it
+  %some = icmp ne i64 %any1, 0
+  {_at("thp", "%pool", POOL_THREADS)}
+  %threads = load i64, ptr %thp
+  %several = icmp ugt i64 %threads, 1
+  %go = and i1 %some, %several
+  br i1 %go, label %thread, label %out
+thread:
+  %t = phi i64 [ 1, %others ], [ %t1, %placed ]
+  %to = mul i64 %t, 16
+  %io = add i64 %to, {POOL_HAZARDS + 4}
+  %ip = getelementptr i64, ptr %pool, i64 %io
+  %id = load atomic i64, ptr %ip seq_cst, align 8
+  %there = icmp ne i64 %id, 0
+  br i1 %there, label %place, label %out
+place:
+  call i64 (i64, ...) @syscall(i64 {setaffinity}, i64 %id, i64 {CPU_BYTES}, ptr %mask)
+  br label %placed
+placed:
+  %t1 = add i64 %t, 1
+  %on = icmp ult i64 %t1, %threads
+  br i1 %on, label %thread, label %keep
+keep:
+  store i64 %next, ptr %lastp
+  br label %out
+out:
   ret void
 }}
 
@@ -632,6 +707,7 @@ post:
   %asleep = icmp ne i64 %sl, 0
   br i1 %asleep, label %rouse, label %pooled
 rouse:
+  call void @spread(ptr %pool)
   call void @wake(ptr %sqp)
   br label %pooled
 pooled:
@@ -730,6 +806,9 @@ entry:
   {_at("idp", "%line", 2)}
   %tid = load i64, ptr %idp
   {_at("sep", "%line", 3)}
+  {_at("idn", "%line", 4)}
+  %self = call i64 (i64, ...) @syscall(i64 {gettid})
+  store atomic i64 %self, ptr %idn seq_cst, align 8
   {_at("sqp", "%pool", POOL_SEQUENCE)}
   {_at("jp", "%pool", POOL_JOB)}
   {_at("slp", "%pool", POOL_SLEEPERS)}

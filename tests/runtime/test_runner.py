@@ -423,3 +423,27 @@ def test_a_plan_below_the_threshold_runs_alone():
     exe = Executable(plans=[chain(2, 4000, nbytes=int(0.4 * table.ALONE_SECONDS * table.BYTES_PER_SECOND))])
     exe(np.ones(4000, "f"))
     assert next(iter(exe._bounds.values())).table.threads == 1
+
+
+@pytest.mark.skipif(threads.available() < 2, reason="one CPU: all threads share it")
+def test_a_worker_that_wakes_is_kept_off_the_callers_cpu(pool):
+    """Linux may wake it where its waker runs, and there both would share one core while another is idle."""
+    pool(2)
+    exe = Executable(plans=[chain(4, nbytes=4_000_000)])
+    x = np.arange(5000, dtype="f")
+    mine = os.sched_getaffinity(0)
+    try:
+        for cpu in sorted(mine)[:2]:
+            for _ in range(3):  # at first the worker may not have said who it is
+                os.sched_setaffinity(0, mine)
+                exe(x)
+                time.sleep(0.05)  # it sleeps
+            os.sched_setaffinity(0, {cpu})  # we run here; the mask is wide again before the call, and we have not moved
+            os.sched_setaffinity(0, mine)
+            words = threads.pool()._words
+            assert np.array_equal(exe(x), chained(x, 4))
+            worker = words[runner.POOL_HAZARDS + 16 + 4]
+            assert words[runner.POOL_CPU] - 1 in mine
+            assert os.sched_getaffinity(worker) == mine - {words[runner.POOL_CPU] - 1}
+    finally:
+        os.sched_setaffinity(0, mine)
