@@ -2,7 +2,7 @@
 
     python -m benchmarks.kernels [--filter dense,dw] [--threads 1,2] [--rounds 20] [--json FILE] [--list]
 
-For every case and number of threads kerogen's call, each peer's, the FMA peak and a memory stream take turns in rounds of one process;
+For every case and number of threads kerogen's call, each peer's and the FMA peak take turns in rounds of one process;
 each turn runs for a few milliseconds. ``us``: the least time of a call over all rounds, and the median. ``peak``: share of the FMA
 peak, of one core times the threads, by the least times of both (work that a kernel leaves out, such as border, is counted as done). ``GB/s``: operands and results, each once, over the least time. ``ratio``: the best peer's time over kerogen's, least over least; in brackets the 10th, 50th and 90th percentile of the ratio within rounds.
 Exit code 1: results differ.
