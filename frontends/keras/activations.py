@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import types
 from typing import Any
 
@@ -175,6 +176,9 @@ def get(identifier: Any) -> Any:
             near = difflib.get_close_matches(identifier, [*ALL, *ALIASES], 3, 0.4)
             raise UnknownNameError(f"unknown activation {identifier!r}" + (f"; did you mean {', '.join(map(repr, near))}?" if near else "")
                                    + " (your own: pass the function)")
+        more = [p.name for p in list(inspect.signature(found).parameters.values())[1:] if p.default is p.empty]
+        if more:
+            raise ArgumentError(f"activation {identifier!r} needs {' and '.join(more)}: pass a function of a tensor that gives them")
         return found
     if isinstance(identifier, dict):
         identifier = deserialize(identifier)

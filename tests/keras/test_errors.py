@@ -20,6 +20,7 @@ def ones(*shape):
 
 CONSTRUCTORS = [
     (lambda: layers.Dense(4, activation="rellu", name="head"), UnknownNameError, r"Dense 'head': unknown activation 'rellu'; did you mean 'relu'"),
+    (lambda: layers.Activation("threshold", name="cut"), ArgumentError, r"activation 'threshold' needs threshold and default_value"),
     (lambda: layers.Dense(3, kernel_regularizer="l3", name="zz"), UnknownNameError, "Dense 'zz': unknown regularizer 'l3'"),
     (lambda: layers.Dense("a", name="q"), ArgumentError, "Dense 'q': units must be a positive integer, got 'a'"),
     (lambda: layers.Dense(), ArgumentError, "Dense: missing a required argument: 'units'; its arguments are units"),
