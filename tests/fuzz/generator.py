@@ -19,6 +19,7 @@ from kerogen.compiler.ops.base import Op, Sample
 from kerogen.compiler.ops.convert import Bitcast
 from kerogen.compiler.ops.linalg import Cholesky
 from kerogen.compiler.ops.logic import SignBit
+from kerogen.compiler.ops.search import SearchSorted
 from kerogen.runtime.dtype import as_dtype, bool_
 
 MAX_ELEMENTS = 4096
@@ -82,8 +83,10 @@ class _Drawing:
         sample = samples[int(rng.integers(len(samples)))]
         # The sign and payload of a nan that was computed are no one's promise, and a bitcast or a sign bit shows them.
         # Values mapped into a range don't make a matrix definite, and where a factorisation fails is for rounding to decide.
-        known = [] if cls in (Bitcast, SignBit, Cholesky) else pool
-        new = node(sample.op, *[self._operand(known, a) for a in sample.arrays])
+        known = [] if cls in (Bitcast, SignBit, Cholesky, SearchSorted) else pool
+        # Whether a border's zero times a nan is nan differs between a sum with the border and one without: neither is wrong.
+        whole = cls.kind in ("contraction", "window")
+        new = node(sample.op, *[self._operand(known, a, whole) for a in sample.arrays])
         pool.extend(n for n in (f.results(new) if new.has_items else [new]) if n.type.size <= MAX_ELEMENTS)
 
     def _fresh(self, array: np.ndarray) -> Node:
@@ -92,14 +95,15 @@ class _Drawing:
         self.arrays.append(array)
         return n
 
-    def _operand(self, pool: list[Node], array: np.ndarray) -> Node:
-        """A fresh input, or an earlier node brought to the type and the range of ``array``."""
+    def _operand(self, pool: list[Node], array: np.ndarray, whole: bool = False) -> Node:
+        """A fresh input, or an earlier node brought to the type and the range of ``array``; ``whole``: without nan."""
         dtype = as_dtype(array.dtype)
         usable = [n for n in pool if n.dtype.is_float or n.dtype is bool_]
         if not dtype.is_float or dtype.storage or array.size == 0 or not np.all(np.isfinite(array.astype(np.float64))) or not usable or self.rng.random() < 0.25:
             return self._fresh(array)
         x = usable[int(self.rng.integers(len(usable)))]
-        return _squeeze(_shaped(f.cast(x, dtype), array.shape), array)
+        x = _shaped(f.cast(x, dtype), array.shape)
+        return _squeeze(f.where(f.isnan(x), 0.25, x) if whole else x, array)
 
     def _scan(self, pool: list[Node], depth: int) -> list[Node]:
         """A few steps of a drawn body, which sees a carry, an item and everything in the pool."""
@@ -144,7 +148,7 @@ _RANGE = np.array([-1.0, 1.0])
 
 
 def _floats(pool: list[Node]) -> list[Node]:
-    return [n for n in pool if n.dtype.is_float]
+    return [n for n in pool if n.dtype.is_float and not n.dtype.storage]
 
 
 def _last_float(pool: list[Node]) -> Node:

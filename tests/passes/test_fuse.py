@@ -189,3 +189,11 @@ def test_a_sum_over_more_axes_than_its_reader_has() -> None:
     w, x = inputs((4, 5), (7,))
     total = o.reshape(o.sum_(o.square(w), (0, 1)), (1,))
     program([o.div(x, o.broadcast_to(total, (7,)))], [w, x])
+
+
+def test_padding_read_at_a_run_time_start_reads_nothing_outside() -> None:
+    """The condition of the border depends on data there, and still keeps the load inside (the interpreter refuses one outside)."""
+    x, s = leaf("x", TensorType((4, 5), float32)), leaf("s", TensorType((2,), int32))
+    y = o.dynamic_slice(o.exp(o.pad(x, ((1, 2), (2, 1)))), s, (3, 4))
+    (call,) = program([y], [x, s]).calls
+    assert "dynamicslice" in call.kernel.name and "exp" in call.kernel.name
