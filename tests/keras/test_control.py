@@ -160,7 +160,7 @@ def test_variables_assigned_in_steps_and_branches(rng):
     assert len(np.unique(noise)) == 5 and seed.state.numpy().tolist() == [7, 5]
 
 
-def test_in_functional_models_and_nested(rng):
+def test_in_functional_models_and_nested(rng, tmp_path):
     x = rng.standard_normal((3, 4, 5)).astype(np.float32)
     inputs = kg.Input((4, 5))
     rows = ops.transpose(inputs, (1, 0, 2))
@@ -169,7 +169,7 @@ def test_in_functional_models_and_nested(rng):
     assert model.output_shape == (4, None, 5) or model.output_shape == (None, 4, 5)
     assert_close(model.predict(x, verbose=0), np.cumsum(x, 1), 1e-5)
     with pytest.raises(UnsupportedOpError, match="holds Python functions"):
-        model.save("/tmp/never.keras")
+        model.save(tmp_path / "never.keras")
 
     def nested(o, m):
         return o.scan(lambda c, row: (o.scan(lambda d, v: (o.cond(v > 0, lambda: d + v, lambda: d * 0.5), d), c, row)[0], c), o.sum(m[0]) * 0, m)
